@@ -1,0 +1,39 @@
+# Two commands do everything on a machine that has python3: `make shapes` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+MADE_FROM := setup.cfg setup.py pyproject.toml constraints.txt
+
+.PHONY: shapes test test-fast test-oldest lint types
+
+shapes: .venv/.installed
+	$(BIN)/python tools/print_shapes.py configs/resnet/resnet50.yaml --image docs/images/astronaut.jpg
+
+test: lint types
+	$(BIN)/python -m pytest
+
+test-fast: .venv/.installed-test
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: .venv/.installed-test
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+types: .venv/.installed-test
+	$(BIN)/python -m mypy
+
+# torch and torchvision come together from the package index, in versions that belong together.
+.venv/.installed: $(MADE_FROM)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) torch torchvision --editable '.[image]'
+	touch $@
+
+.venv/.installed-test: .venv/.installed
+	$(INSTALL) --editable '.[test,dev]'
+	touch $@
+
+# By hand: the oldest torch that is promised, in an environment of its own.
+test-oldest:
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet torch==2.4.0 torchvision==0.19.0 'numpy<2.3' --editable '.[test]'
+	.venv-oldest/bin/python -m pytest -m "not slow"
