@@ -1,0 +1,50 @@
+"""Layers by name: convolutions, norms, activations, paddings, plugins. One family per file."""
+
+from .activation import ACTIVATION_LAYERS, ActivationCfg, build_activation_layer
+from .context_block import ContextBlock
+from .conv import CONV_LAYERS, ConvCfg, build_conv_layer
+from .conv_module import ConvModule
+from .conv_ws import ConvAWS2d, ConvWS2d
+from .dcn import DCN, DCNv2
+from .deform_conv import deform_conv2d
+from .drop_path import DropPath
+from .frozen_batch_norm import FrozenBatchNorm2d, freeze_batch_norms, thaw_batch_norms
+from .generalized_attention import GeneralizedAttention
+from .non_local import NonLocal2d
+from .norm import NORM_LAYERS, NormCfg, build_norm_layer
+from .padding import PADDING_LAYERS, PaddingCfg, build_padding_layer
+from .plugin import PLUGIN_LAYERS, PluginCfg, build_plugin_layer
+from .weight_init import INITIALIZERS, initialize
+
+__all__ = [
+    "ACTIVATION_LAYERS",
+    "CONV_LAYERS",
+    "DCN",
+    "INITIALIZERS",
+    "NORM_LAYERS",
+    "PADDING_LAYERS",
+    "PLUGIN_LAYERS",
+    "ActivationCfg",
+    "ContextBlock",
+    "ConvAWS2d",
+    "ConvCfg",
+    "ConvModule",
+    "ConvWS2d",
+    "DCNv2",
+    "DropPath",
+    "FrozenBatchNorm2d",
+    "GeneralizedAttention",
+    "NonLocal2d",
+    "NormCfg",
+    "PaddingCfg",
+    "PluginCfg",
+    "build_activation_layer",
+    "build_conv_layer",
+    "build_norm_layer",
+    "build_padding_layer",
+    "build_plugin_layer",
+    "deform_conv2d",
+    "freeze_batch_norms",
+    "initialize",
+    "thaw_batch_norms",
+]

@@ -1,0 +1,33 @@
+"""The average pool of a ResNet-D shortcut."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def is_exporting() -> bool:
+    """Whether this runs under `torch.export`; before torch 2.7, whether under any compiler."""
+    known = getattr(torch.compiler, "is_exporting", None)
+    return known() if known is not None else torch.compiler.is_compiling()
+
+
+class CeilAvgPool2d(nn.AvgPool2d):
+    """Means over windows of `stride` x `stride`; a window that hangs over the edge is the mean of what is inside.
+
+    Args:
+        stride: Side and stride of the windows in pixels.
+
+    Shape:
+        (N, C, H, W) to (N, C, ceil(H / stride), ceil(W / stride)).
+    """
+
+    def __init__(self, stride: int) -> None:
+        super().__init__(stride, stride, ceil_mode=True, count_include_pad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The means; exported with windows of 2, without `ceil_mode`, whose size rule ties H and W to multiples of 2."""
+        if self.stride == 2 and is_exporting():  # a repeated edge pixel leaves the mean of a half window as it is
+            return F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2, 2)
+        return super().forward(x)

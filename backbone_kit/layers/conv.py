@@ -1,0 +1,43 @@
+"""Convolutions by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from torch import nn
+
+from ..registry import Registry
+
+CONV_LAYERS = Registry(
+    "conv layer",
+    supplied=("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias"),
+)
+ConvCfg = Annotated[Mapping[str, Any], CONV_LAYERS]
+
+for _names, _layer in {
+    "Conv1d": nn.Conv1d,
+    ("Conv2d", "Conv"): nn.Conv2d,
+    "Conv3d": nn.Conv3d,
+    ("deconv", "ConvTranspose2d"): nn.ConvTranspose2d,
+    ("deconv3d", "ConvTranspose3d"): nn.ConvTranspose3d,
+}.items():
+    CONV_LAYERS.register_module(_names, module=_layer)
+
+
+def build_conv_layer(cfg: ConvCfg | None, *args: Any, **kwargs: Any) -> nn.Module:
+    """A convolution.
+
+    Args:
+        cfg: `type` and what belongs to that type alone; None means `dict(type='Conv2d')`.
+        *args, **kwargs: As for `torch.nn.Conv2d`: in_channels, out_channels, kernel_size, stride, padding, …
+
+    Raises:
+        ConfigError: The type or an argument of `cfg` is unknown, or set by `kwargs` as well.
+
+    Examples:
+        >>> build_conv_layer(dict(type='Conv2d', padding_mode='circular'), 3, 8, kernel_size=3, padding=1)
+        Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), padding_mode=circular)
+    """
+    module: nn.Module = CONV_LAYERS.construct({"type": "Conv2d"} if cfg is None else cfg, *args, **kwargs)
+    return module
