@@ -27,6 +27,7 @@ from typing import (
 
 from .errors import Path, Problem, did_you_mean
 
+_FORWARDED = object()
 _NUMBERS = {int: (numbers.Integral, "an int"), float: (numbers.Real, "a number")}
 
 
@@ -42,11 +43,12 @@ class Checker(Protocol):
 def parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     """The parameters that a config can set, with evaluated annotations.
 
-    Where a class forwards `**kwargs`, those of its parents' constructors belong to it too (nearest class first).
-    A remaining `**kwargs` (a function's, or the root class's) is part of the result.
+    Where a class forwards `**kwargs`, those of its parents' constructors belong to it too (nearest class first); the
+    class may set them itself, so that none of them counts as required. A remaining `**kwargs` (a function's, or the
+    root class's) is part of the result.
     """
     found: dict[str, inspect.Parameter] = {}
-    for function in _constructors(target):
+    for depth, function in enumerate(_constructors(target)):
         try:
             hints = get_type_hints(function, include_extras=True)
         except (NameError, TypeError, AttributeError):  # annotations meant for a type checker alone
@@ -55,6 +57,8 @@ def parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         for name, parameter in _signature(function).parameters.items():
             open_ended |= parameter.kind is parameter.VAR_KEYWORD
             if name != "self" and parameter.kind is not parameter.VAR_POSITIONAL:
+                if depth and parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
+                    parameter = parameter.replace(default=_FORWARDED)
                 found.setdefault(name, parameter.replace(annotation=hints.get(name, Any)))
         if not open_ended:
             return {n: p for n, p in found.items() if p.kind is not p.VAR_KEYWORD}

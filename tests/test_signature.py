@@ -101,12 +101,17 @@ def test_the_nearest_class_says_what_a_parameter_is():
 
 
 def test_unknown_and_missing_arguments():
-    assert told(check_arguments(Leaf, dict(dept=50))) == [
-        "dept: Leaf has no argument 'dept'; did you mean 'depth'?",
-        "'depth' is missing; Leaf needs it",
+    assert told(check_arguments(Base, dict(dept=50))) == [
+        "dept: Base has no argument 'dept'; did you mean 'depth'?",
+        "'depth' is missing; Base needs it",
     ]
     assert told(check_arguments(Closed, dict(depth=50))) == ["depth: Closed has no argument 'depth'; it has: only"]
     assert told(check_arguments(object, dict(a=1))) == ["a: object has no argument 'a'; it has: none"]
+
+
+def test_what_a_parent_requires_a_child_may_set_itself():
+    assert told(check_arguments(Leaf, dict(dept=50))) == ["dept: Leaf has no argument 'dept'; did you mean 'depth'?"]
+    assert check_arguments(Leaf, {}) == []
 
 
 def test_supplied_arguments_are_not_missing():

@@ -27,7 +27,7 @@ class CeilAvgPool2d(nn.AvgPool2d):
         super().__init__(stride, stride, ceil_mode=True, count_include_pad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The means; exported with windows of 2, without `ceil_mode`, whose size rule ties H and W to multiples of 2."""
+        """The means; exported, windows of 2 do without `ceil_mode`, whose size rule ties H and W to multiples of 2."""
         if self.stride == 2 and is_exporting():  # a repeated edge pixel leaves the mean of a half window as it is
             return F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2, 2)
         return super().forward(x)

@@ -59,12 +59,11 @@ class ContextBlock(nn.Module):
     def init_weights(self) -> None:
         """Starts 'channel_add' as the identity and 'channel_mul' as one half of it, whatever the context."""
         if self.conv_mask is not None:
-            nn.init.kaiming_normal_(self.conv_mask.weight, nonlinearity="relu")
-            nn.init.zeros_(self.conv_mask.bias)
+            for parameter in self.conv_mask.parameters():
+                nn.init.kaiming_normal_(parameter) if parameter.dim() > 1 else nn.init.zeros_(parameter)
         for bottleneck in (self.channel_add_conv, self.channel_mul_conv):
-            if bottleneck is not None:
-                nn.init.zeros_(bottleneck[-1].weight)
-                nn.init.zeros_(bottleneck[-1].bias)
+            for parameter in bottleneck[-1].parameters() if bottleneck is not None else ():
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """The map, scaled and shifted per channel; shape (N, C, H, W)."""
@@ -81,7 +80,7 @@ class ContextBlock(nn.Module):
         if self.conv_mask is None:
             return x.mean((2, 3), keepdim=True)
         weights = self.conv_mask(x).flatten(2).softmax(-1)  # (N, 1, H·W)
-        return (x.flatten(2) @ weights.mT).unsqueeze(-1)
+        return torch.bmm(x.flatten(2), weights.mT).unsqueeze(-1)
 
 
 def _bottleneck(channels: int, planes: int) -> nn.Sequential:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,6 @@ class _DeformConv(nn.Conv2d):
         ConfigError: `deform_groups` does not divide `in_channels`, or has both names.
     """
 
-    _version = 2  # of the layout; before it, `conv2_offset` stood beside `conv2`
     values_per_tap: int
 
     def __init__(
@@ -39,8 +38,8 @@ class _DeformConv(nn.Conv2d):
         padding: int | tuple[int, int] = 0,
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
-        bias: bool = True,
         *,
+        bias: bool = True,
         deform_groups: int | None = None,
         deformable_groups: int | None = None,
     ) -> None:
@@ -61,22 +60,12 @@ class _DeformConv(nn.Conv2d):
         self._rest()
 
     def _rest(self) -> None:
-        nn.init.zeros_(self.conv_offset.weight)
-        nn.init.zeros_(self.conv_offset.bias)
+        for parameter in self.conv_offset.parameters():
+            nn.init.zeros_(parameter)
 
     def _convolve(self, x: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
-        return deform_conv2d(x, offset, self.weight, self.bias, self.stride, self.padding, self.dilation, mask)
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *args: Any
-    ) -> None:
-        # nn.Module.load_state_dict hides from a child what stands beside it; mmengine's loader shows it
-        if local_metadata.get("version", 1) < 2:
-            for name in ("weight", "bias"):
-                old, new = f"{prefix[:-1]}_offset.{name}", f"{prefix}conv_offset.{name}"
-                if old in state_dict and new not in state_dict:
-                    state_dict[new] = state_dict.pop(old)
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+        padding = cast("tuple[int, ...]", self.padding)
+        return deform_conv2d(x, offset, self.weight, self.bias, self.stride, padding, self.dilation, mask)
 
 
 @CONV_LAYERS.register_module()

@@ -6,6 +6,8 @@ Deformable ConvNets v2, arXiv 1811.11168, section 3.2.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,14 +18,14 @@ def deform_conv2d(
     offset: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: int | tuple[int, int] = 1,
-    padding: int | tuple[int, int] = 0,
-    dilation: int | tuple[int, int] = 1,
+    stride: int | tuple[int, ...] = 1,
+    padding: int | tuple[int, ...] = 0,
+    dilation: int | tuple[int, ...] = 1,
     mask: Tensor | None = None,
 ) -> Tensor:
     """A convolution whose taps read the map where `offset` moves them; the equal of `torchvision.ops.deform_conv2d`.
 
-    y(p) = sum over taps k of w(k) · mask(k, p) · x(p · stride - padding + k · dilation + offset(k, p)), where x is bilinear
+    y(p) = sum over taps k of w(k) · mask(k, p) · x(p · stride - padding + k · dilation + offset(k, p)), with x bilinear
     between pixels and zero outside the map.
 
     Args:
@@ -68,9 +70,9 @@ def _positions(
     offset: Tensor,
     groups: int,
     kernel_width: int,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
 ) -> tuple[Tensor, Tensor]:
     """Where every sample is read: y and x in input pixels, shape (N, H', W', K, G) each, in float32 at least."""
     move = _by_sample(offset.to(torch.promote_types(offset.dtype, torch.float32)), groups, 2)
@@ -111,20 +113,33 @@ def _corners(input: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tenso
 
 def _weighted_sum(rows: Tensor, index: Tensor, share: Tensor) -> Tensor:
     """Sum over j of share(i, j) · rows(index(i, j)) for every i."""
-    if torch.compiler.is_compiling():  # a gather, which a compiler fuses and an exporter knows
-        return (rows[index] * share.unsqueeze(-1)).sum(1)
+    constant = share.requires_grad and not rows.requires_grad
+    if torch.compiler.is_compiling() or (constant and not _sums_constant_rows()):
+        return (rows[index] * share.unsqueeze(-1)).sum(1)  # a gather, which a compiler fuses and an exporter knows
     # one multithreaded pass over contiguous rows
     return F.embedding_bag(index, rows, mode="sum", per_sample_weights=share)
 
 
-def _contract(samples: Tensor, size: tuple[int, int, int], weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+@functools.cache
+def _sums_constant_rows() -> bool:
+    """Whether `embedding_bag` has a gradient for its factors alone; torch 2.4 fails there."""
+    rows, index = torch.zeros(1, 1, device="cpu"), torch.zeros(1, 1, dtype=torch.long, device="cpu")
+    try:
+        with torch.enable_grad():
+            F.embedding_bag(index, rows, mode="sum", per_sample_weights=rows.clone().requires_grad_())
+    except RuntimeError:
+        return False
+    return True
+
+
+def _contract(samples: Tensor, size: torch.Size, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
     """Samples, in the order (N, H', W', K, C), times the kernel; as a convolution, in which oneDNN is fastest."""
     n, height, width = size
     out_channels, group_channels, *kernel_size = weight.shape
     taps = kernel_size[0] * kernel_size[1]
     pixels = samples.view(n * height * width, taps * groups * group_channels)
     if groups == 1:  # a 1x1 convolution over K·C channels
-        columns = pixels.unflatten(0, (n, height, width))
+        columns = torch.unflatten(pixels, 0, (n, height, width))
         kernel = weight.permute(0, 2, 3, 1).reshape(out_channels, taps * group_channels, 1, 1)
     else:  # taps side by side, so that groups of channels stay whole
         columns = pixels.view(n, height * width, taps, groups * group_channels)
@@ -134,8 +149,8 @@ def _contract(samples: Tensor, size: tuple[int, int, int], weight: Tensor, bias:
 
 def _by_sample(x: Tensor, groups: int, values: int) -> Tensor:
     """What `offset` or `mask` says of every sample: (N, G·K·values, H', W') as (N, H', W', K, G, values)."""
-    return x.permute(0, 2, 3, 1).contiguous().unflatten(-1, (groups, -1, values)).transpose(3, 4)
+    return torch.unflatten(x.permute(0, 2, 3, 1).contiguous(), -1, (groups, -1, values)).transpose(3, 4)
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
     return (value, value) if isinstance(value, int) else value

@@ -91,12 +91,14 @@ class GeneralizedAttention(nn.Module):
 
     def init_weights(self) -> None:
         """Draws the weights anew; the block starts as the identity."""
-        for layer in self.children():
-            nn.init.kaiming_uniform_(layer.weight, a=1)
         bound = 1 / math.sqrt(2 * (self.value_conv.out_channels // self.num_heads))
-        for name, parameter in self.named_parameters(recurse=False):
-            nn.init.zeros_(parameter) if name == "gamma" else nn.init.uniform_(parameter, -bound, bound)
-        nn.init.zeros_(self.proj_conv.bias)
+        for name, parameter in self.named_parameters():
+            if name in ("gamma", "proj_conv.bias"):
+                nn.init.zeros_(parameter)
+            elif name in ("appr_bias", "geom_bias"):
+                nn.init.uniform_(parameter, -bound, bound)
+            else:
+                nn.init.kaiming_uniform_(parameter, a=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """The map with what its pixels attend to; shape (N, C, H, W)."""
@@ -107,7 +109,7 @@ class GeneralizedAttention(nn.Module):
             energy = energy.masked_fill(~self._within_reach(queries, keys), float("-inf"))
         attention = energy.flatten(-2).softmax(-1)
         value = self._heads(self.value_conv(keys)).flatten(3)
-        out = self.proj_conv(torch.einsum("neyxk,nedk->nedyx", attention, value).flatten(1, 2))
+        out: Tensor = self.proj_conv(torch.einsum("neyxk,nedk->nedyx", attention, value).flatten(1, 2))
         if self.q_stride > 1:
             out = F.interpolate(out, size=x.shape[2:], mode="bilinear", align_corners=False)
         return x + self.gamma * out
@@ -115,33 +117,37 @@ class GeneralizedAttention(nn.Module):
     def _energy(self, queries: Tensor, keys: Tensor) -> Tensor:
         """The chosen terms; size 1 along what they do not depend on: the queries, where only keys count."""
         query_key, query_position, key_only, position_only = self.terms
-        query = self._heads(self.query_conv(queries)) if query_key or query_position else 0
-        energy: Any = 0
+        query = self._heads(self.query_conv(queries)) if query_key or query_position else None
+        energies: list[Tensor] = []
         if query_key or key_only:
-            content = (query if query_key else 0) + (self._vector(self.appr_bias) if key_only else 0)
-            energy = torch.einsum("nedyx,nedvu->neyxvu", content, self._heads(self.key_conv(keys)))
+            content = _sum(query if query_key else None, self._vector(self.appr_bias) if key_only else None)
+            energies.append(torch.einsum("nedyx,nedvu->neyxvu", content, self._heads(self.key_conv(keys))))
         if query_position or position_only:
-            place = (query if query_position else 0) + (self._vector(self.geom_bias) if position_only else 0)
+            place = _sum(query if query_position else None, self._vector(self.geom_bias) if position_only else None)
             x_table = self._distances(self.appr_geom_fc_x, queries.shape[3], keys.shape[3])
             y_table = self._distances(self.appr_geom_fc_y, queries.shape[2], keys.shape[2])
-            energy = energy + torch.einsum("nedyx,xued->neyxu", place, x_table).unsqueeze(-2)
-            energy = energy + torch.einsum("nedyx,yved->neyxv", place, y_table).unsqueeze(-1)
-        return energy
+            along_x = torch.einsum("nedyx,xued->neyxu", place, x_table).unsqueeze(-2)
+            along_y = torch.einsum("nedyx,yved->neyxv", place, y_table).unsqueeze(-1)
+            energies.append(along_x + along_y)
+        return _sum(*energies)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (self.num_heads, -1))
+        return torch.unflatten(x, 1, (self.num_heads, -1))
 
     def _vector(self, x: Tensor) -> Tensor:
         return x.view(1, self.num_heads, -1, 1, 1)
 
     def _distances(self, embed: nn.Linear, queries: int, keys: int) -> Tensor:
         """The embeddings of all distances along one axis, shape (queries, keys, heads, C / heads)."""
-        of = {"device": embed.weight.device, "dtype": torch.float32}
-        distance = torch.arange(queries, **of).unsqueeze(1) * self.q_stride - torch.arange(keys, **of) * self.kv_stride
-        wave_length = _WAVE_LENGTH ** (torch.arange(self.position_dim // 4, **of) * 4 / self.position_dim)
-        angle = (distance * self.position_magnitude).unsqueeze(-1) / wave_length
+        kind = torch.promote_types(embed.weight.dtype, torch.float32)
+        query, key, sine = (
+            torch.arange(size, device=embed.weight.device, dtype=kind)
+            for size in (queries, keys, self.position_dim // 4)
+        )
+        distance = (query.unsqueeze(1) * self.q_stride - key * self.kv_stride) * self.position_magnitude
+        angle = distance.unsqueeze(-1) / torch.pow(_WAVE_LENGTH, sine * 4 / self.position_dim)
         sines = torch.cat((angle.sin(), angle.cos()), -1).to(embed.weight.dtype)
-        return (embed(sines) / math.sqrt(2)).unflatten(-1, (self.num_heads, -1))
+        return torch.unflatten(embed(sines) / math.sqrt(2), -1, (self.num_heads, -1))
 
     def _within_reach(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Which keys a query may see, shape (H, W, H', W')."""
@@ -149,12 +155,18 @@ class GeneralizedAttention(nn.Module):
         return y[:, None, :, None] & x[None, :, None, :]
 
     def _axis_reach(self, queries: int, keys: int, device: torch.device) -> Tensor:
-        query = torch.arange(queries, device=device).unsqueeze(1)  # not times q_stride: so are the nets that exist
+        """The same along one axis, shape (queries, keys); queries by their index, not times `q_stride`, as in mmcv."""
+        query = torch.arange(queries, device=device).unsqueeze(1)
         key = torch.arange(keys, device=device)
-        first = torch.div(query - self.spatial_range, self.kv_stride, rounding_mode="floor")
-        last = torch.div(query + self.spatial_range + 1, self.kv_stride, rounding_mode="floor")
+        first = (query - self.spatial_range) // self.kv_stride
+        last = (query + self.spatial_range + 1) // self.kv_stride
         return (first <= key) & (key <= last)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         state_dict.pop(f"{prefix}local_constraint_map", None)  # what `_within_reach` computes
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _sum(*terms: Tensor | None) -> Tensor:
+    present = [term for term in terms if term is not None]
+    return sum(present[1:], present[0])

@@ -28,7 +28,8 @@ class NonLocal2d(nn.Module):
         conv_cfg: Type of the convolutions, None for Conv2d.
         norm_cfg: Type of the norm after the last one, None for none.
         mode: 'gaussian': softmax(x_i · x_j); 'embedded_gaussian': softmax(theta(x_i) · phi(x_j)); 'dot_product':
-            theta(x_i) · phi(x_j) over the number of pixels j; 'concatenation': ReLU(w · [theta(x_i), phi(x_j)]) over it.
+            theta(x_i) · phi(x_j) / M, where M is the number of pixels j; 'concatenation':
+            ReLU(w · [theta(x_i), phi(x_j)]) / M.
         sub_sample: Whether the pixels j are those of the map max-pooled by 2.
         zeros_init: Whether the block starts as the identity.
         std: Standard deviation of the weights otherwise.
@@ -61,7 +62,7 @@ class NonLocal2d(nn.Module):
             allowed = " or ".join(map(repr, get_args(Mode)))
             raise ConfigError(f"must be {allowed}, got {mode!r}{did_you_mean(mode, get_args(Mode))}", ("mode",))
         if not 1 <= reduction <= in_channels:
-            raise ConfigError(f"must be at most in_channels (={in_channels}), got {reduction}", ("reduction",))
+            raise ConfigError(f"must be from 1 to in_channels (={in_channels}), got {reduction}", ("reduction",))
         planes = in_channels // reduction
         self.mode = mode
         self.scale = planes**-0.5 if use_scale and mode == "embedded_gaussian" else 1.0
@@ -76,42 +77,36 @@ class NonLocal2d(nn.Module):
 
         self.g = sampled(embedding())
         self.conv_out = ConvModule(planes, in_channels, 1, conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=None)
-        if mode == "gaussian":
-            self.phi = nn.MaxPool2d(2) if sub_sample else None
-        else:
-            self.theta = embedding()
-            self.phi = sampled(embedding())
+        pooled = nn.MaxPool2d(2) if sub_sample else None
+        self.theta = None if mode == "gaussian" else embedding()
+        self.phi = pooled if mode == "gaussian" else sampled(embedding())
         if mode == "concatenation":
             self.concat_project = ConvModule(2 * planes, 1, 1, bias=False)
         self.init_weights()
 
     def init_weights(self) -> None:
         """Draws the weights anew; under `zeros_init` the block starts as the identity."""
-        for name, layer in self.named_modules():
-            if isinstance(layer, ConvModule) and name not in ("conv_out", "concat_project"):
-                nn.init.normal_(layer.conv.weight, std=self.std)
-                if layer.conv.bias is not None:
-                    nn.init.zeros_(layer.conv.bias)
         norm = self.conv_out.norm
-        last = self.conv_out.conv if norm is None or norm.weight is None else norm
-        nn.init.normal_(last.weight, std=0 if self.zeros_init else self.std)
-        if last.bias is not None:
-            nn.init.zeros_(last.bias)
+        last = norm if norm is not None and list(norm.parameters()) else self.conv_out.conv
+        for part in (self.g, self.theta, self.phi, last):
+            std = 0 if part is last and self.zeros_init else self.std
+            for name, parameter in part.named_parameters() if part is not None else ():
+                nn.init.normal_(parameter, std=std if name.endswith("weight") else 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """The map with what its pixels see; shape (N, C, H, W)."""
-        theta = _pixels(x if self.mode == "gaussian" else self.theta(x))
+        theta = _pixels(x if self.theta is None else self.theta(x))
         phi = _pixels(x if self.phi is None else self.phi(x))
         out = self._attend(theta, phi, _pixels(self.g(x)))
-        return x + self.conv_out(out.squeeze(1).mT.unflatten(2, x.shape[2:]))
+        seen: Tensor = self.conv_out(torch.unflatten(out.squeeze(1).mT, 2, x.shape[2:]))
+        return x + seen
 
     def _attend(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """Sum over j of f(theta_i, phi_j) · g_j, shape (N, 1, H·W, C / reduction)."""
         if self.mode == "dot_product":
             return theta @ (phi.mT @ g / g.shape[2])  # the smaller product first
         if self.mode == "concatenation":  # w · [theta, phi] is a sum: no map of pairs with 2c channels
-            weight = self.concat_project.conv.weight.flatten().unsqueeze(1)
-            of_theta, of_phi = weight.chunk(2)
+            of_theta, of_phi = self.concat_project.get_parameter("conv.weight").flatten().unsqueeze(1).chunk(2)
             return torch.relu(theta @ of_theta + (phi @ of_phi).mT) @ g / g.shape[2]
         return F.scaled_dot_product_attention(theta, phi, g, scale=self.scale)
 

@@ -1,6 +1,6 @@
 """Plugins by name: layers that a config puts into a block, keeping the shape of the map.
 
-A plugin takes `in_channels` and is called with a map of shape (N, C, H, W). It may carry `_abbr_`, the name it gets in a block.
+A plugin takes `in_channels` and is called with a map of shape (N, C, H, W). It may carry `_abbr_`, its name in a block.
 """
 
 from __future__ import annotations
