@@ -1,0 +1,144 @@
+"""Config: a config as a mapping, with the files that it came from."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from backbone_kit.config.json_text import write_json
+from backbone_kit.config.loader import Loader
+from backbone_kit.config.mapping import NOTHING, ConfigDict, Origin
+from backbone_kit.config.overrides import set_dotted
+from backbone_kit.config.paths import find, parse_path, unknown
+from backbone_kit.config.python_text import write_python
+from backbone_kit.config.yaml_text import write_yaml
+from backbone_kit.errors import ConfigError, Path, dotted
+
+_WRITERS = {".py": write_python, ".json": write_json, ".yaml": write_yaml, ".yml": write_yaml}
+
+
+class Config(ConfigDict):
+    """A config: a dict whose keys are attributes too, and know which file and line set them.
+
+    Args:
+        mapping: The keys and values, which are copied; a `_base_` in it is relative to the working directory.
+
+    Examples:
+        >>> cfg = Config({'model': {'backbone': {'type': 'ResNet', 'depth': 50}}})
+        >>> cfg.merge_from_dict({'model.backbone.depth': 101})
+        >>> cfg.model.backbone.depth
+        101
+    """
+
+    def __init__(self, mapping: Mapping[Any, Any] | None = None) -> None:
+        mapping = {} if mapping is None else mapping
+        if not isinstance(mapping, Mapping):
+            raise ConfigError(f"a config is made from a mapping, got {mapping!r:.60} ({type(mapping).__name__})")
+        self._fill(Loader().load_mapping(mapping), mapping.filename if isinstance(mapping, Config) else None)
+
+    @classmethod
+    def fromfile(cls, path: str | os.PathLike[str], trusted: bool = False) -> Config:
+        """The config in a `.py`, `.yaml`, `.yml` or `.json` file, merged over its `_base_` files.
+
+        Args:
+            path: The file.
+            trusted: Whether `.py` files of the chain are executed as Python. Otherwise they are read as data: the
+                common expressions are evaluated, and everything else is refused with its line.
+
+        Raises:
+            ConfigError: A file is missing, cannot be read, or contradicts another; it names file and line.
+        """
+        if not isinstance(path, (str, os.PathLike)):
+            raise ConfigError(f"a config is loaded from a path, got {path!r:.60} ({type(path).__name__})")
+        config: Config = cls.__new__(cls)
+        config._fill(Loader(trusted).load_file(os.fspath(path)), os.fspath(path))
+        return config
+
+    def _fill(self, tree: ConfigDict, filename: str | None) -> None:
+        self._start(tree._origins)
+        self.__dict__["_filename"] = filename
+        dict.update(self, tree)
+
+    @property
+    def filename(self) -> str | None:
+        """The file this was loaded from, None where it was not; a key `filename` is `cfg['filename']`."""
+        name: str | None = self.__dict__["_filename"]
+        return name
+
+    @property
+    def pretty_text(self) -> str:
+        """The config as the text of a `.py` file."""
+        return write_python(self.to_dict())
+
+    def dump(self, path: str | os.PathLike[str]) -> None:
+        """Writes the config; the suffix of the path names the format, and loading it gives the same config.
+
+        Raises:
+            ConfigError: The suffix is unknown, or a value is no data, such as a class.
+        """
+        suffix = os.path.splitext(os.fspath(path))[1].lower()
+        if suffix not in _WRITERS:
+            raise ConfigError(f"cannot dump to {os.fspath(path)!r}: the name must end in one of {', '.join(_WRITERS)}")
+        text = _WRITERS[suffix](self.to_dict())
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+
+    def merge_from_dict(self, options: Mapping[str, Any], *, source: str = "") -> None:
+        """Sets dotted keys, all of them or, where one is wrong, none.
+
+        A key may be new where its parent exists; digits index lists and tuples, from the end if negative. A mapping
+        over a mapping is merged, unless it says `_delete_=True`; everything else replaces.
+
+        Args:
+            options: Dotted keys and their values.
+            source: What `source_of` and `explain` will say of them, such as '--cfg-options'.
+
+        Raises:
+            ConfigError: A parent does not exist, with the nearest key; or an index is out of range.
+        """
+        for config in (copy.deepcopy(self), self):
+            for key, value in options.items():
+                if not isinstance(key, str):
+                    raise ConfigError(f"an override's key must be a dotted path, got {key!r} ({type(key).__name__})")
+                set_dotted(config, key, value, source)
+
+    def explain(self, key: str) -> str:
+        """Which file and line set a dotted key, and what it replaced.
+
+        Raises:
+            ConfigError: There is no such key, with the nearest one.
+        """
+        value: Any = self
+        done: Path = ()
+        # An element of a list was set with the list, a key by what set it in its mapping.
+        origin: Origin | None = None
+        for part in parse_path(key):
+            found = find(value, part, done)
+            if found is NOTHING:
+                raise unknown(value, part, done)
+            if isinstance(value, ConfigDict):
+                origin = value._origins.get(found)
+            value = value[found]
+            done += (found,)
+        lines = [f"{dotted(done)} = {_short(value)}", f"  set by {_place(origin)}"]
+        while origin and origin.before:
+            if origin.replaced is NOTHING:
+                lines.append(f"  merged into the dict set by {_place(origin.before)}")
+            else:
+                lines.append(f"  replaced {_short(origin.replaced)}, set by {_place(origin.before)}")
+            origin = origin.before
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"Config({dict.__repr__(self)})"
+
+
+def _place(origin: Origin | None) -> str:
+    return origin.place if origin and origin.place else "no file"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
