@@ -1,0 +1,269 @@
+"""`Backbone`: what every family gives its users, written once.
+
+A family builds its layers and says what they are, with `add_stem` and `add_stage`. From that come the forward pass up
+to the last stage that is needed, frozen stages, norms in eval, initialisation, weights and true metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..checkpoint import LoadReport, load_checkpoint
+from ..errors import ConfigError
+from ..layers.weight_init import initialize
+from ..registry import Registry
+from .first_step import warn_of_initial_statistics, warn_of_unloaded_weights
+from .levels import FeatureInfo, normalized_indices
+from .weights import InitCfg, split_init_cfg
+
+BACKBONES = Registry("backbone")
+
+
+class Backbone(nn.Module):
+    """A stem and stages that turn a picture into maps at several strides.
+
+    A subclass calls this constructor first, then `add_stem` once, then `add_stage` for each of `self.stages_to_build`.
+
+    Args:
+        num_stages: How many stages the net has.
+        out_indices: The stages whose maps `forward` returns, in this order; negative ones count from the end. None:
+            all.
+        frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the stages 1..k: no gradients, norms in eval.
+        norm_eval: Whether every BatchNorm stays in eval, on its running statistics, through every `train()`.
+        prune_stages: Whether the stages after the last one that is needed are left unbuilt.
+        pretrained: A checkpoint; short for `init_cfg=dict(type='Pretrained', checkpoint=pretrained)`.
+        init_cfg: How `init_weights` fills the weights; None: as the constructor did.
+
+    Attributes:
+        feature_info: All levels that were built, the stem first.
+        out_channels: Channels of the maps that `forward` returns.
+        out_strides: Their strides in input pixels.
+        size_divisibility: What H and W must be multiples of; 1: any size.
+        load_report: What the last `init_weights` loaded; None before.
+
+    Raises:
+        ConfigError: An argument is out of range, or both `pretrained` and `init_cfg` are given.
+
+    Shape:
+        - Input: (N, in_channels, H, W)
+        - Output: a tuple of (N, out_channels[i], H / out_strides[i], W / out_strides[i]), rounded as the layers round.
+    """
+
+    size_divisibility: int = 1
+
+    def __init__(
+        self,
+        *,
+        num_stages: int,
+        out_indices: Sequence[int] | None = None,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        prune_stages: bool = False,
+        pretrained: str | None = None,
+        init_cfg: InitCfg | Sequence[InitCfg] | None = None,
+    ) -> None:
+        super().__init__()
+        if not -1 <= frozen_stages <= num_stages:
+            raise ConfigError(
+                f"must be from -1 (nothing) over 0 (the stem) to {num_stages} (all stages), got {frozen_stages}",
+                ("frozen_stages",),
+            )
+        self.out_indices = normalized_indices(out_indices, num_stages)
+        self.stages_to_build = max(self.out_indices) + 1 if prune_stages else num_stages
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.init_cfg, self._weights = split_init_cfg(init_cfg, pretrained)
+        self.load_report: LoadReport | None = None
+        self.stem_names: tuple[str, ...] = ()
+        self.pool_names: tuple[str, ...] = ()
+        self.stage_names: tuple[str, ...] = ()
+        self.feature_info: tuple[FeatureInfo, ...] = ()
+        self._built_on_meta = False
+        self._before_first_step = True
+        self._initialized = self.init_cfg is None and self._weights is None
+
+    # Building
+
+    def add_stem(self, layers: Mapping[str, nn.Module], *, channels: int, stride: int) -> None:
+        """Registers the stem, initialised and, from `frozen_stages=0` on, frozen.
+
+        Args:
+            layers: Its layers by name, in the order in which they run; the map after the last one is the level 'stem'.
+            channels: Channels of that map.
+            stride: Its stride in input pixels.
+        """
+        self.stem_names = tuple(layers)
+        for name, layer in layers.items():
+            self._add(0, name, layer)
+        self.feature_info = (FeatureInfo("stem", channels, stride),)
+
+    def add_pool(self, layers: Mapping[str, nn.Module], *, stride: int) -> None:
+        """Registers what runs between the level 'stem' and the first stage; it freezes with the stem.
+
+        Args:
+            layers: Its layers by name; they keep the number of channels.
+            stride: Stride of its output in input pixels.
+        """
+        self.pool_names = tuple(layers)
+        self._pool_stride = stride
+        for name, layer in layers.items():
+            self._add(0, name, layer)
+
+    def add_stage(self, name: str, stage: nn.Module, *, channels: int, stride: int) -> None:
+        """Registers the next stage, initialised and, where `frozen_stages` reaches it, frozen.
+
+        Args:
+            name: Its name as a child, a level and a part of the state-dict keys.
+            stage: A module from map to map.
+            channels: Channels of its output.
+            stride: Stride of its output in input pixels.
+        """
+        self.stage_names += (name,)
+        self._add(len(self.stage_names), name, stage)
+        self.feature_info += (FeatureInfo(name, channels, stride),)
+
+    def _add(self, position: int, name: str, module: nn.Module) -> None:
+        self.add_module(name, module)
+        self._hold(position, module)
+        self._built_on_meta |= any(parameter.is_meta for parameter in module.parameters())
+        self.default_init(module)
+
+    def default_init(self, module: nn.Module) -> None:
+        """How new layers start: convolutions Kaiming normal (fan out), norms as PyTorch's.
+
+        A layer that knows better has `init_weights()`, which is called last. A family with another rule overrides this.
+
+        Source: He et al., "Delving Deep into Rectifiers", arXiv 1502.01852, section 2.2 (backward case).
+        """
+        for layer in module.modules():
+            if isinstance(layer, nn.Conv2d) and not layer.weight.is_meta:
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        for layer in module.modules():
+            if callable(getattr(layer, "init_weights", None)):
+                layer.init_weights()  # type: ignore[operator]
+
+    # Training and freezing
+
+    def train(self, mode: bool = True) -> Backbone:
+        """As `nn.Module.train`; frozen stages and, under `norm_eval`, all BatchNorms stay in eval. Returns self."""
+        super().train(mode)
+        for position, names in enumerate((self.stem_names + self.pool_names, *((name,) for name in self.stage_names))):
+            for name in names:
+                self._hold(position, self.get_submodule(name))
+        return self
+
+    def _hold(self, position: int, module: nn.Module) -> None:
+        """Keeps a part (0: the stem) frozen and its norms in eval, where that was asked for."""
+        if position <= self.frozen_stages:
+            module.requires_grad_(False).eval()
+        elif self.norm_eval:
+            for layer in module.modules():
+                if isinstance(layer, _BatchNorm):
+                    layer.eval()
+
+    # Features
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The maps of the stages in `out_indices`, in that order."""
+        if self._before_first_step and self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            self._before_first_step = False
+            self._check_first_step()
+        x = self._run(self.pool_names, self._run(self.stem_names, x))
+        maps: dict[int, Tensor] = {}
+        for index, name in enumerate(self.stage_names[: max(self.out_indices) + 1]):
+            x = self._run((name,), x)
+            if index in self.out_indices:
+                maps[index] = self.finish(index, x)
+        return tuple(maps[index] for index in self.out_indices)
+
+    def _check_first_step(self) -> None:
+        if not self._initialized:
+            weights = self._weights
+            warn_of_unloaded_weights(self, "what init_cfg says" if weights is None else repr(weights.checkpoint))
+        cause = "norm_eval=True" if self.norm_eval else f"frozen_stages={self.frozen_stages}"
+        warn_of_initial_statistics(self, cause)
+
+    def forward_intermediates(self, x: Tensor) -> dict[str, Tensor]:
+        """The maps of all levels by name: the stem's, before any pooling, and every stage's."""
+        x = self._run(self.stem_names, x)
+        maps = {"stem": x}
+        x = self._run(self.pool_names, x)
+        for index, name in enumerate(self.stage_names):
+            x = self._run((name,), x)
+            maps[name] = self.finish(index, x)
+        return maps
+
+    def finish(self, index: int, x: Tensor) -> Tensor:
+        """What a stage's output goes through on its way out, and only there; by default nothing."""
+        return x
+
+    def _run(self, names: tuple[str, ...], x: Tensor) -> Tensor:
+        for name in names:
+            x = getattr(self, name)(x)
+        return x
+
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """Channels of the maps that `forward` returns."""
+        return tuple(self.feature_info[index + 1].channels for index in self.out_indices)
+
+    @property
+    def out_strides(self) -> tuple[int, ...]:
+        """Strides of the maps that `forward` returns, in input pixels."""
+        return tuple(self.feature_info[index + 1].stride for index in self.out_indices)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The parts in the order in which they run.
+
+        Returns:
+            For each: `name`, `modules` (names of children), `channels` and `stride` of its output, `blocks` (0 where it
+            is no stage) and `out_index` (its place in the output, or None).
+        """
+        stem = self.feature_info[0]
+        parts = [_part("stem", self.stem_names, stem)]
+        if self.pool_names:
+            parts.append(_part("pool", self.pool_names, FeatureInfo("pool", stem.channels, self._pool_stride)))
+        for index, info in enumerate(self.feature_info[1:]):
+            stage = self.get_submodule(info.name)
+            out_index = self.out_indices.index(index) if index in self.out_indices else None
+            parts.append(_part(info.name, (info.name,), info, len(list(stage.children())), out_index))
+        return parts
+
+    # Weights
+
+    def init_weights(self) -> None:
+        """Fills the weights as `init_cfg` says, by default as the constructor does, and loads those that are named.
+
+        Raises:
+            ConfigError: `init_cfg` names a layer that is not there.
+            CheckpointError: The named weights cannot be read or do not fit; the net is untouched by them.
+        """
+        if self.init_cfg is not None:
+            try:
+                initialize(self, self.init_cfg)
+            except ConfigError as error:
+                raise error.within("init_cfg") from None
+        elif self._weights is None or self._built_on_meta:
+            for layer in self.modules():
+                if callable(getattr(layer, "reset_parameters", None)):
+                    layer.reset_parameters()  # type: ignore[operator]
+            for child in self.children():
+                self.default_init(child)
+        if self._weights is not None:
+            self.load_report = load_checkpoint(self, self._weights.checkpoint, prefix=self._weights.prefix)
+        self._initialized = True
+
+
+def _part(
+    name: str, modules: tuple[str, ...], info: FeatureInfo, blocks: int = 0, out_index: int | None = None
+) -> dict[str, Any]:
+    return dict(
+        name=name, modules=modules, channels=info.channels, stride=info.stride, blocks=blocks, out_index=out_index
+    )

@@ -1,0 +1,166 @@
+"""The two blocks of a ResNet.
+
+Source: He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385, section 4.1 and figure 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from torch import Tensor, nn
+
+from ..errors import Path, Problem
+from ..layers import CONV_LAYERS, ActivationCfg, ConvCfg, NormCfg, build_conv_layer
+from .residual import BN, PluginEntry, ResidualBlock, Style
+
+
+class _DeformableChecker:
+    """A conv config that may also say `fallback_on_stride`."""
+
+    def check(self, cfg: Any, path: Path = ()) -> list[Problem]:
+        if not isinstance(cfg, Mapping) or "fallback_on_stride" not in cfg:
+            return CONV_LAYERS.check(cfg, path)
+        value = cfg["fallback_on_stride"]
+        wrong = [] if isinstance(value, bool) else [f"must be True or False, got {value!r}"]
+        return [Problem(text, (*path, "fallback_on_stride")) for text in wrong] + CONV_LAYERS.check(
+            {key: item for key, item in cfg.items() if key != "fallback_on_stride"}, path
+        )
+
+
+DeformableCfg = Annotated[Mapping[str, Any], _DeformableChecker()]
+
+
+def build_spatial_conv(
+    conv_cfg: ConvCfg | None, dcn: DeformableCfg | None, in_channels: int, out_channels: int, stride: int, **kwargs: Any
+) -> nn.Module:
+    """A block's 3x3 convolution: `dcn`, unless there is none or it falls back to `conv_cfg` for its stride."""
+    if dcn is not None and not (dcn.get("fallback_on_stride", False) and stride != 1):
+        conv_cfg = {key: value for key, value in dcn.items() if key != "fallback_on_stride"}
+    return build_conv_layer(conv_cfg, in_channels, out_channels, 3, stride=stride, bias=False, **kwargs)
+
+
+class BasicBlock(ResidualBlock):
+    """x + f(x), f = 3x3, 3x3.
+
+    Args:
+        inplanes: Channels of the input.
+        planes: Channels of both convolutions.
+        stride: Stride of the first 3x3, in either `style`.
+        dilation: Dilation of the first 3x3.
+        downsample: The shortcut, where the shape changes.
+        style: Without effect on this block: there is no 1x1 that could have the stride.
+        with_cp: Whether the block is recomputed in backward.
+        conv_cfg: Type of the convolutions.
+        norm_cfg: Type of the norms; None: BatchNorm.
+        dcn: Type of the second 3x3, in place of `conv_cfg`.
+        plugins: Plugins at 'after_conv1' (behind the activation) and 'after_conv2' (before the sum).
+        init_cfg: Must be None: the backbone initialises its blocks.
+        act_cfg: Type of the activations; None: ReLU.
+        drop_path: Probability that f(x) is dropped for a picture while training.
+    """
+
+    expansion = 1
+    positions = ("after_conv1", "after_conv2")
+
+    def __init__(
+        self,
+        inplanes: int,
+        planes: int,
+        stride: int = 1,
+        dilation: int = 1,
+        downsample: nn.Module | None = None,
+        style: Style = "pytorch",
+        with_cp: bool = False,
+        conv_cfg: ConvCfg | None = None,
+        norm_cfg: NormCfg | None = None,
+        dcn: DeformableCfg | None = None,
+        plugins: Sequence[PluginEntry] | None = None,
+        init_cfg: None = None,
+        *,
+        act_cfg: ActivationCfg | None = None,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__(style=style, with_cp=with_cp, drop_path=drop_path, init_cfg=init_cfg)
+        norm_cfg = norm_cfg or BN
+        self.add_conv_norm(
+            build_spatial_conv(conv_cfg, None, inplanes, planes, stride, padding=dilation, dilation=dilation),
+            norm_cfg,
+            planes,
+        )
+        self.add_conv_norm(build_spatial_conv(conv_cfg, dcn, planes, planes, 1, padding=1), norm_cfg, planes)
+        self.add_tail(downsample, act_cfg)
+        self.add_plugins(plugins, {"after_conv1": planes, "after_conv2": planes})
+
+    def residual(self, x: Tensor) -> Tensor:
+        """f(x), without the last activation."""
+        out = self.plugged("after_conv1", self.relu(self.conv_norm(1, x)))
+        return self.plugged("after_conv2", self.conv_norm(2, out))
+
+
+class Bottleneck(ResidualBlock):
+    """x + f(x), f = 1x1, 3x3, 1x1.
+
+    Args:
+        inplanes: Channels of the input.
+        planes: Channels of the 3x3; the output has four times as many.
+        stride: Stride of the 3x3 ('pytorch') or of the first 1x1 ('caffe').
+        dilation: Dilation of the 3x3.
+        downsample: The shortcut, where the shape changes.
+        style: Which convolution has the stride.
+        with_cp: Whether the block is recomputed in backward.
+        conv_cfg: Type of the convolutions.
+        norm_cfg: Type of the norms; None: BatchNorm.
+        dcn: Type of the 3x3, in place of `conv_cfg`; with `fallback_on_stride`, only where its stride is 1.
+        plugins: Plugins at 'after_conv1', 'after_conv2' (both behind the activation) and 'after_conv3' (before the
+            sum).
+        init_cfg: Must be None: the backbone initialises its blocks.
+        act_cfg: Type of the activations; None: ReLU.
+        drop_path: Probability that f(x) is dropped for a picture while training.
+    """
+
+    expansion = 4
+    positions = ("after_conv1", "after_conv2", "after_conv3")
+
+    def __init__(
+        self,
+        inplanes: int,
+        planes: int,
+        stride: int = 1,
+        dilation: int = 1,
+        downsample: nn.Module | None = None,
+        style: Style = "pytorch",
+        with_cp: bool = False,
+        conv_cfg: ConvCfg | None = None,
+        norm_cfg: NormCfg | None = None,
+        dcn: DeformableCfg | None = None,
+        plugins: Sequence[PluginEntry] | None = None,
+        init_cfg: None = None,
+        *,
+        act_cfg: ActivationCfg | None = None,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__(style=style, with_cp=with_cp, drop_path=drop_path, init_cfg=init_cfg)
+        norm_cfg = norm_cfg or BN
+        first, spatial = (stride, 1) if style == "caffe" else (1, stride)
+        outplanes = planes * self.expansion
+        self.add_conv_norm(build_conv_layer(conv_cfg, inplanes, planes, 1, stride=first, bias=False), norm_cfg, planes)
+        self.add_conv_norm(
+            build_spatial_conv(conv_cfg, dcn, planes, planes, spatial, padding=dilation, dilation=dilation),
+            norm_cfg,
+            planes,
+        )
+        self.add_conv_norm(build_conv_layer(conv_cfg, planes, outplanes, 1, bias=False), norm_cfg, outplanes)
+        self.add_tail(downsample, act_cfg)
+        self.add_plugins(plugins, {"after_conv1": planes, "after_conv2": planes, "after_conv3": outplanes})
+
+    @property
+    def norm3(self) -> nn.Module:
+        """The norm of the third convolution."""
+        return self.norm(3)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """f(x), without the last activation."""
+        out = self.plugged("after_conv1", self.relu(self.conv_norm(1, x)))
+        out = self.plugged("after_conv2", self.relu(self.conv_norm(2, out)))
+        return self.plugged("after_conv3", self.conv_norm(3, out))

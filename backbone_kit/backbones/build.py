@@ -1,0 +1,152 @@
+"""`build_backbone`: from whatever names or holds a backbone to the backbone."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..config import Config
+from ..errors import ConfigError, did_you_mean, dotted
+from ..openmmlab import SCOPES, from_openmmlab
+from .base import BACKBONES, Backbone
+from .custom import import_custom, resolve_types
+from .names import NAMED, find_config
+
+PLACES = ((), ("backbone",), ("model", "backbone"), ("model", "detector", "backbone"), ("detector", "backbone"))
+Keys = tuple[str, ...]
+
+
+def build_backbone(
+    cfg: Mapping[str, Any] | str | os.PathLike[str],
+    *,
+    at: str | None = None,
+    init: bool = False,
+    pretrained: str | None = None,
+    **overrides: Any,
+) -> Backbone:
+    """A backbone from a config, a config file or a model name.
+
+    Args:
+        cfg: A dict or Config with `type`, or one that holds `backbone`, `model.backbone` or `model.detector.backbone`;
+            a path to a `.yaml`, `.json` or `.py` config file; or a model name of `list_backbones()`. Never modified.
+            Weights that are named beside the backbone (`model.pretrained`) come along; what `custom_imports` lists is
+            imported; a file's `default_scope` decides whose defaults hold.
+        at: Where the backbone is, in any other place: 'model.backbone.backbone_cfg'.
+        init: Whether `init_weights()` is called, which fills and loads weights.
+        pretrained: A checkpoint in place of what the config names; it is loaded.
+        **overrides: Arguments of the backbone in place of the config's.
+
+    Raises:
+        ConfigError: The config cannot be read, holds no backbone, or not one that can be built.
+        CheckpointError: The weights cannot be loaded.
+
+    Examples:
+        >>> build_backbone(dict(type='ResNet', depth=50), out_indices=(2, 3)).out_channels
+        (1024, 2048)
+    """
+    whole, named = _read(cfg)
+    path = tuple(part for part in at.split(".")) if at is not None else _find(whole)
+    node = _walk(whole, path)
+    backbone = _prepared(node, whole, path)
+    resolve_types(backbone, import_custom(whole))
+    backbone.update(NAMED if named else {})
+    backbone.update(overrides)
+    if pretrained is not None:
+        backbone.pop("init_cfg", None)
+        backbone["pretrained"] = pretrained
+    try:
+        net = BACKBONES.construct(backbone)
+    except ConfigError as error:
+        raise _with_nested_hint(error.within(*path), node, path) from error.__cause__
+    if not isinstance(net, Backbone):
+        raise ConfigError(
+            f"{type(net).__name__} is not a Backbone; derive it from backbone_kit.backbones.Backbone", path
+        )
+    if init or pretrained is not None:
+        net.init_weights()
+    return net
+
+
+def _read(cfg: Any) -> tuple[Mapping[str, Any], bool]:
+    """The whole config, and whether it was given as a model name."""
+    if isinstance(cfg, Mapping):
+        return cfg, False
+    if not isinstance(cfg, (str, os.PathLike)):
+        raise ConfigError(
+            f"must be a dict, a Config, a config file or a model name, got {cfg!r} ({type(cfg).__name__})"
+        )
+    named = Path(cfg).suffix not in (".yaml", ".yml", ".json", ".py")
+    return Config.fromfile(find_config(str(cfg)) if named else cfg), named
+
+
+def _find(cfg: Mapping[str, Any]) -> Keys:
+    """Where the backbone is: the innermost of the usual places."""
+    found = [place for place in PLACES if isinstance(_get(cfg, place), Mapping)]
+    if found[-1] or "type" in cfg:
+        return found[-1]
+    nested = [dotted(path) for path in _nested(cfg)]
+    cure = f"pass at={nested[0]!r}" if nested else "pass at='...' with its place"
+    raise ConfigError(
+        f"holds no backbone: looked for 'type', {', '.join(repr('.'.join(p)) for p in PLACES[1:4])}; "
+        f"it has: {', '.join(map(str, cfg)) or 'nothing'}; {cure}"
+    )
+
+
+def _get(cfg: Any, path: Keys) -> Any:
+    for key in path:
+        if not isinstance(cfg, Mapping) or key not in cfg:
+            return None
+        cfg = cfg[key]
+    return cfg
+
+
+def _walk(cfg: Mapping[str, Any], path: Keys) -> Mapping[str, Any]:
+    node: Any = cfg
+    for depth, key in enumerate(path):
+        if not isinstance(node, Mapping) or key not in node:
+            keys = [str(each) for each in node] if isinstance(node, Mapping) else []
+            hint = did_you_mean(key, keys) or f"; there are: {', '.join(keys) or 'no keys'}"
+            raise ConfigError(f"at={'.'.join(path)!r}: there is no {key!r}{hint}", path[:depth])
+        node = node[key]
+    if not isinstance(node, Mapping):
+        raise ConfigError(f"must be a dict with 'type', got {node!r}", path)
+    return node
+
+
+def _prepared(node: Mapping[str, Any], whole: Mapping[str, Any], path: Keys) -> dict[str, Any]:
+    """A copy of the backbone's dict that our registry can build."""
+    kind, scope = node.get("type"), whole.get("default_scope")
+    if scope in SCOPES or (isinstance(kind, str) and kind.split(".")[0] in SCOPES):
+        backbone = from_openmmlab(node, source=scope if scope in SCOPES else "mmdet")
+    else:
+        backbone = copy.deepcopy(node) if isinstance(node, dict) else dict(node)
+    if not path:  # a file that is the backbone's dict may carry these beside the arguments
+        for key in ("default_scope", "custom_imports"):
+            backbone.pop(key, None)
+    beside = _get(whole, path[:-1]) if path else None
+    weights = beside.get("pretrained") if isinstance(beside, Mapping) else None
+    if isinstance(weights, str) and not backbone.get("pretrained") and not backbone.get("init_cfg"):
+        backbone["pretrained"] = weights
+    return backbone
+
+
+def _nested(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Places of `backbone_cfg` and `backbone` dicts further in."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key in ("backbone", "backbone_cfg") and isinstance(value, Mapping):
+                yield (*path, key)
+            yield from _nested(value, (*path, key))
+
+
+def _with_nested_hint(error: ConfigError, node: Mapping[str, Any], path: Keys) -> ConfigError:
+    """The error, with the place of a backbone inside of what is none: ICNet's and BiSeNet's `backbone_cfg`."""
+    nested = [dotted((*path, *inner)) for inner in _nested(node)]
+    if not nested or node.get("type") in BACKBONES:
+        return error
+    *others, last = error.problems
+    return ConfigError([*others, replace(last, message=f"{last.message}; a backbone inside: at={nested[0]!r}")])

@@ -1,0 +1,160 @@
+"""`ResidualBlock`: the sum of a shortcut and a residual branch, with plugins between the layers of the branch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, TypedDict, get_args
+
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..layers import ActivationCfg, DropPath, NormCfg, PluginCfg, build_activation_layer, build_norm_layer
+from ..layers.plugin import build_plugin_layer
+from .recompute import recompute
+
+BN = {"type": "BN", "requires_grad": True}
+RELU = {"type": "ReLU", "inplace": True}
+
+Style = Literal["pytorch", "caffe"]
+Position = Literal["after_conv1", "after_conv2", "after_conv3"]
+
+
+class _PluginPlace(TypedDict):
+    cfg: PluginCfg
+    position: Position
+
+
+class PluginEntry(_PluginPlace, total=False):
+    """An entry of `plugins`: the plugin's `cfg`, its `position` in a block, the `stages` that get it (None: all)."""
+
+    stages: Sequence[bool] | None
+
+
+class ResidualBlock(nn.Module, ABC):
+    """x + f(x), then an activation. A subclass builds f's layers and writes `residual`.
+
+    Args:
+        style: 'pytorch' or 'caffe'; a subclass says which convolution has the stride.
+        with_cp: Whether the block is recomputed in backward.
+        drop_path: Probability that f(x) is dropped for a picture while training.
+        init_cfg: Must be None: the backbone initialises its blocks.
+
+    Attributes:
+        expansion: Output channels over `planes`.
+        positions: Where plugins may stand, in the order in which they run.
+
+    Raises:
+        ConfigError: `style` is unknown, or `init_cfg` is given.
+    """
+
+    expansion: ClassVar[int]
+    positions: ClassVar[tuple[Position, ...]]
+
+    def __init__(self, *, style: Style, with_cp: bool, drop_path: float, init_cfg: None) -> None:
+        super().__init__()
+        if style not in get_args(Style):
+            raise ConfigError(f"must be 'pytorch' or 'caffe', got {style!r}", ("style",))
+        if init_cfg is not None:
+            raise ConfigError("a block takes no init_cfg; give it to the backbone", ("init_cfg",))
+        self.with_cp = with_cp
+        self.drop_path = DropPath(drop_path) if drop_path else None
+        self.norm_names: list[str] = []
+        self._plugins: dict[Position, list[str]] = {position: [] for position in self.positions}
+
+    @abstractmethod
+    def residual(self, x: Tensor) -> Tensor:
+        """f(x), without the last activation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, inplanes, H, W) to (N, planes * expansion, H / stride, W / stride)."""
+        out = recompute(self, self._sum, x) if self.with_cp else self._sum(x)
+        y: Tensor = self.relu(out)
+        return y
+
+    def _sum(self, x: Tensor) -> Tensor:
+        out = self.residual(x)
+        if self.drop_path is not None:
+            out = self.drop_path(out)
+        return out + (x if self.downsample is None else self.downsample(x))
+
+    def add_conv_norm(self, conv: nn.Module, norm_cfg: NormCfg, channels: int) -> None:
+        """Registers the next convolution of f and its norm, as `conv1` and `bn1`, `conv2` and `bn2`, …"""
+        index = len(self.norm_names) + 1
+        name, norm = build_norm_layer(norm_cfg, channels, postfix=index)
+        self.add_module(f"conv{index}", conv)
+        self.add_module(name, norm)
+        self.norm_names.append(name)
+
+    def conv_norm(self, index: int, x: Tensor) -> Tensor:
+        """The i-th convolution of f and its norm, counted from 1."""
+        y: Tensor = self.norm(index)(getattr(self, f"conv{index}")(x))
+        return y
+
+    def norm(self, index: int) -> nn.Module:
+        """The registered norm, looked up by name, so that tools that replace norms are heard."""
+        module: nn.Module = getattr(self, self.norm_names[index - 1])
+        return module
+
+    @property
+    def norm1(self) -> nn.Module:
+        """The norm of the first convolution."""
+        return self.norm(1)
+
+    @property
+    def norm2(self) -> nn.Module:
+        """The norm of the second convolution."""
+        return self.norm(2)
+
+    def add_tail(self, downsample: nn.Module | None, act_cfg: ActivationCfg | None) -> None:
+        """Registers the activation, under the name that checkpoints of this format have, and the shortcut."""
+        self.relu = build_activation_layer(act_cfg or RELU)
+        self.downsample = downsample
+
+    def add_plugins(self, plugins: Sequence[PluginEntry] | None, channels: Mapping[Position, int]) -> None:
+        """Registers plugins, by position and in the given order within one.
+
+        Args:
+            plugins: Entries for this block; `stages` is not looked at here.
+            channels: Channels of the map at each position.
+
+        Raises:
+            ConfigError: A position is not one of this block's, or two plugins have one name.
+        """
+        for index, entry in enumerate(plugins or ()):
+            if entry["position"] not in self.positions:
+                allowed = " or ".join(map(repr, self.positions))
+                raise ConfigError(
+                    f"must be {allowed} in a {type(self).__name__}, got {entry['position']!r}",
+                    ("plugins", index, "position"),
+                )
+        for position in self.positions:
+            for index, entry in enumerate(plugins or ()):
+                if entry["position"] == position:
+                    name, layer = build_plugin_layer(entry["cfg"], in_channels=channels[position])
+                    if hasattr(self, name):
+                        raise ConfigError(
+                            f"a block has one child {name!r} already; tell plugins of one type apart with postfix='_2'",
+                            ("plugins", index, "cfg"),
+                        )
+                    self.add_module(name, layer)
+                    self._plugins[position].append(name)
+
+    @property
+    def plugin_names(self) -> tuple[str, ...]:
+        """The children that are plugins, in the order in which they run."""
+        return tuple(name for names in self._plugins.values() for name in names)
+
+    def plugged(self, position: Position, x: Tensor) -> Tensor:
+        """`x` through the plugins at `position`, one after the other."""
+        for name in self._plugins[position]:
+            x = getattr(self, name)(x)
+        return x
+
+    def zero_init_last(self) -> bool:
+        """Sets the last gamma of f to 0: the block starts as the identity. False where that gamma cannot train."""
+        weight: Any = getattr(self.norm(len(self.norm_names)), "weight", None)
+        if not isinstance(weight, nn.Parameter) or not weight.requires_grad:
+            return False
+        nn.init.zeros_(weight)
+        return True

@@ -1,0 +1,89 @@
+"""Stages: numbers first (`StageSpec`), then a sequence of blocks (`build_stage`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..layers import ConvCfg, NormCfg, build_conv_layer, build_norm_layer
+from ..layers.average_pool import CeilAvgPool2d
+from .blocks import DeformableCfg
+from .residual import PluginEntry, ResidualBlock
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What a stage is, before anything is built.
+
+    Attributes:
+        planes: Width of its blocks.
+        stride: Stride of its first block.
+        dilations: Dilation of each block; as many as there are blocks.
+        drop_paths: Drop-path probability of each block.
+        dcn: Type of the deformable convolutions, None for none.
+        plugins: What its blocks carry.
+    """
+
+    planes: int
+    stride: int
+    dilations: tuple[int, ...]
+    drop_paths: tuple[float, ...]
+    dcn: DeformableCfg | None = None
+    plugins: tuple[PluginEntry, ...] = ()
+
+
+def build_stage(
+    block: Callable[..., ResidualBlock],
+    spec: StageSpec,
+    inplanes: int,
+    outplanes: int,
+    downsample: Callable[[int, int, int], nn.Module],
+) -> nn.Sequential:
+    """The blocks of a stage; the first one changes stride and channels.
+
+    Args:
+        block: Builds a block, with all that the blocks of the net share bound to it.
+        spec: The stage.
+        inplanes: Channels of its input.
+        outplanes: Channels of its output.
+        downsample: Builds the first block's shortcut from (in_channels, out_channels, stride).
+    """
+    blocks: list[ResidualBlock] = []
+    for dilation, drop_path in zip(spec.dilations, spec.drop_paths, strict=True):
+        stride = 1 if blocks else spec.stride
+        shortcut = downsample(inplanes, outplanes, stride) if stride != 1 or inplanes != outplanes else None
+        blocks.append(
+            block(
+                inplanes,
+                spec.planes,
+                stride=stride,
+                dilation=dilation,
+                downsample=shortcut,
+                dcn=spec.dcn,
+                plugins=spec.plugins,
+                drop_path=drop_path,
+            )
+        )
+        inplanes = outplanes
+    return nn.Sequential(*blocks)
+
+
+def build_downsample(
+    in_channels: int,
+    out_channels: int,
+    stride: int,
+    *,
+    avg_down: bool,
+    conv_cfg: ConvCfg | None,
+    norm_cfg: NormCfg,
+) -> nn.Sequential:
+    """A shortcut that changes the shape: a 1x1 convolution and a norm; with `avg_down`, an average pool has the stride.
+
+    Source: arXiv 1812.01187, section 4.2, ResNet-D. The pool is there at stride 1 as well: it holds its place in the
+    keys.
+    """
+    pool = [CeilAvgPool2d(stride)] if avg_down else []
+    conv = build_conv_layer(conv_cfg, in_channels, out_channels, 1, stride=1 if avg_down else stride, bias=False)
+    return nn.Sequential(*pool, conv, build_norm_layer(norm_cfg, out_channels)[1])

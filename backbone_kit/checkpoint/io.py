@@ -1,0 +1,73 @@
+"""A checkpoint file as a state dict. Nothing in a file is ever executed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+
+CONTAINERS = ("state_dict", "model", "model_state")
+
+
+def read_state_dict(source: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a `.pth`, `.pt` or `.safetensors` file by key, on the CPU.
+
+    Raises:
+        CheckpointError: There is no such file, it is no checkpoint, or it holds no state dict.
+    """
+    if "://" in str(source):
+        raise CheckpointError(f"{source}: names a download; fetch the file and give its path instead")
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            content = _read_safetensors(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("\n")[0]
+        raise CheckpointError(f"{path}: refused, it asks to run code or is no checkpoint ({reason})") from error
+    except Exception as error:
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error})") from error
+    return find_state_dict(content, str(path))
+
+
+def _read_safetensors(path: Path) -> Any:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise CheckpointError(f"{path}: needs safetensors; run: pip install safetensors") from error
+    return load_file(path)
+
+
+def find_state_dict(content: Any, name: str) -> dict[str, Tensor]:
+    """The mapping from keys to tensors in what a training run saved.
+
+    Args:
+        content: A state dict, or a mapping that holds one under 'state_dict', 'model' or 'model_state'.
+        name: What messages call it.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    for container in CONTAINERS:
+        if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):
+            content = content[container]
+            break
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{name}: holds a {type(content).__name__}, not a state dict")
+    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    if not tensors:
+        shown = ", ".join(map(str, list(content)[:8])) or "nothing"
+        raise CheckpointError(f"{name}: holds no tensors, only: {shown}; looked for {', '.join(CONTAINERS)}")
+    return tensors

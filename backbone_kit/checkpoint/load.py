@@ -1,0 +1,111 @@
+"""A state dict into a model: all or nothing, and a report of what went where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import CheckpointError
+from .io import find_state_dict, read_state_dict
+
+PREFIXES = ("", "module.", "backbone.", "module.backbone.", "encoder.", "_orig_mod.")
+OPTIONAL = "num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a load did.
+
+    Attributes:
+        source: Where the weights came from.
+        prefix: What stood before the model's keys there.
+        matched: Keys of the model that were served.
+        missing: Keys of the model that were not, and keep what they had.
+        unexpected: Keys under the prefix that the model has not.
+        left_aside: Keys of other parts, outside the prefix.
+    """
+
+    source: str
+    prefix: str
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    left_aside: tuple[str, ...]
+
+    def __str__(self) -> str:
+        served = f"{len(self.matched)} of {len(self.matched) + len(self.missing)} served"
+        aside = f"left aside: {len(self.left_aside) + len(self.unexpected)}"
+        return f"{self.source}: {served} · {aside}"
+
+
+def load_checkpoint(
+    model: nn.Module,
+    source: str | os.PathLike[str] | Mapping[str, Tensor],
+    strict: bool = True,
+    prefix: str | None = None,
+) -> LoadReport:
+    """Loads weights whose keys are the model's own, perhaps under a prefix.
+
+    Args:
+        model: What receives the weights; untouched when the load fails.
+        source: A path (`.pth`, `.pt`, `.safetensors`) or a state dict.
+        strict: Whether every key of the model must be served, batch counters aside.
+        prefix: What stands before the model's keys in `source`, with or without the dot; None: the one, of none,
+            'module.', 'backbone.' and their like, that serves most keys.
+
+    Raises:
+        CheckpointError: The source cannot be read; a tensor has another shape; strict and a key is missing; or fewer
+            than half of the model's keys are served.
+    """
+    if isinstance(source, Mapping):
+        name = "the state dict"
+        weights = find_state_dict(source, name)
+    else:
+        name = str(source)
+        weights = read_state_dict(source)
+    own = model.state_dict()
+    if prefix is None:
+        prefix = max(PREFIXES, key=lambda start: sum(start + key in weights for key in own))
+    elif prefix and not prefix.endswith("."):
+        prefix += "."
+    found = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    found = {_renamed(key, own): value for key, value in found.items()}
+    matched = [key for key in own if key in found]
+    missing = [key for key in own if key not in found]
+    wrong = [
+        f"{key} is {tuple(found[key].shape)} there, {tuple(own[key].shape)} here"
+        for key in matched
+        if found[key].shape != own[key].shape
+    ]
+    needed = [key for key in missing if not key.endswith(OPTIONAL)]
+    if wrong:
+        raise CheckpointError(f"{name}: {_few(wrong)}. Is this the checkpoint of that depth and width?")
+    if 2 * len(matched) < len(own) or (strict and needed):
+        under = f" under {prefix!r}" if prefix else ""
+        raise CheckpointError(
+            f"{name}: serves {len(matched)} of the model's {len(own)} keys{under}; missing: {_few(needed)}; "
+            f"it has: {_few(list(weights))}"
+        )
+    with torch.no_grad():
+        for key in matched:
+            own[key].copy_(found[key])
+    aside = [key for key in weights if not key.startswith(prefix)]
+    return LoadReport(
+        name, prefix, tuple(matched), tuple(missing), tuple(key for key in found if key not in own), tuple(aside)
+    )
+
+
+def _renamed(key: str, own: Mapping[str, Tensor]) -> str:
+    """Offsets of a deformable convolution, which mmcv before 1.0 had beside it (`conv2_offset`), in their place."""
+    layer, _, rest = key.rpartition("_offset.")
+    new = f"{layer}.conv_offset.{rest}"
+    return new if key not in own and new in own else key
+
+
+def _few(items: list[str], limit: int = 4) -> str:
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more

@@ -1,0 +1,70 @@
+"""OpenMMLab's backbone dicts as ours: no scope prefixes, and the defaults of their package written out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import ConfigError, did_you_mean
+
+SCOPES = {
+    "mmdet": "mmdet",
+    "mmseg": "mmseg",
+    "mmpretrain": "mmpretrain",
+    "mmcls": "mmpretrain",
+    "mmengine": "mmdet",
+    "mmcv": "mmdet",
+}
+"""Scope prefixes and the package whose defaults they mean."""
+
+_RESNETS = ("ResNet", "ResNetV1c", "ResNetV1d")
+
+DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
+    "mmdet": {},
+    "mmseg": {name: {"norm_eval": False, "stem_channels": 64} for name in _RESNETS},
+    "mmpretrain": {name: {"norm_eval": False, "stem_channels": 64, "out_indices": (3,)} for name in _RESNETS},
+}
+"""By package and type: what an argument that is not given means there, where that is not what it means here."""
+
+
+def from_openmmlab(cfg: Mapping[str, Any], source: str = "mmdet") -> dict[str, Any]:
+    """A backbone dict of mmdet, mmseg or mmpretrain as one that builds the same net here.
+
+    Args:
+        cfg: Their dict. Not modified. A scope in its `type` ('mmpretrain.ResNet') goes before `source`.
+        source: The package that it is written for: 'mmdet', 'mmseg' or 'mmpretrain'.
+
+    Raises:
+        ConfigError: `source` is none of these.
+
+    Examples:
+        >>> from_openmmlab(dict(type='mmseg.ResNetV1c', depth=50))
+        {'type': 'ResNetV1c', 'depth': 50, 'norm_eval': False, 'stem_channels': 64}
+    """
+    if source not in SCOPES:
+        raise ConfigError(
+            f"source must be 'mmdet', 'mmseg' or 'mmpretrain', got {source!r}{did_you_mean(source, SCOPES)}"
+        )
+    scope, kind = _split(cfg.get("type"))
+    result: dict[str, Any] = _unscoped(copy.deepcopy(cfg))
+    for key, value in DEFAULTS[SCOPES[scope or source]].get(kind, {}).items():
+        result.setdefault(key, value)
+    return result
+
+
+def _split(kind: Any) -> tuple[str, Any]:
+    """'mmdet.ResNet' as ('mmdet', 'ResNet'); no scope as ''."""
+    scope, dot, name = kind.partition(".") if isinstance(kind, str) else ("", "", kind)
+    return (scope, name) if dot and scope in SCOPES else ("", kind)
+
+
+def _unscoped(node: Any) -> Any:
+    """The same tree, changed in place, with no scope in any `type` and no `_scope_`."""
+    if isinstance(node, dict):
+        node.pop("_scope_", None)
+        if "type" in node:
+            node["type"] = _split(node["type"])[1]
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
+        _unscoped(child)
+    return node

@@ -1,0 +1,187 @@
+"""What every backbone promises, checked for every config and every registered class, present and future."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from backbone_kit import BACKBONES, Config, build_backbone
+from backbone_kit.backbones import Backbone
+from backbone_kit.backbones.names import named_configs
+
+from ..torch_versions import dynamic_export
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*running statistics that are still 0 and 1")
+CONFIGS = {name: Config.fromfile(path) for name, path in named_configs().items()}
+SIZE = 256  # a multiple of every stride, so that map sizes are exact quotients
+
+
+def meta(name: str, **overrides: Any) -> Backbone:
+    with torch.device("meta"):
+        return build_backbone(CONFIGS[name], **overrides)
+
+
+def smallest(kind: str) -> str:
+    """The config of that type with the fewest parameters."""
+    names = [name for name, cfg in CONFIGS.items() if cfg["type"] == kind]
+    return min(names, key=lambda name: sum(p.numel() for p in meta(name).parameters()))
+
+
+def per_class(function: Any) -> Any:
+    return pytest.mark.parametrize("kind", sorted(BACKBONES))(function)
+
+
+def per_config(function: Any) -> Any:
+    return pytest.mark.parametrize("name", sorted(CONFIGS))(function)
+
+
+def test_every_registered_class_has_a_config() -> None:
+    assert {cfg["type"] for cfg in CONFIGS.values()} == set(BACKBONES)
+
+
+@per_config
+def test_metadata_is_what_a_forward_gives(name: str) -> None:
+    net = meta(name).eval()
+    x = torch.empty(2, 3, SIZE, SIZE, device="meta")
+    outputs = net(x)
+    assert isinstance(outputs, tuple)
+    assert [out.shape[:2] for out in outputs] == [(2, channels) for channels in net.out_channels]
+    assert [(SIZE // out.shape[2], SIZE // out.shape[3]) for out in outputs] == [(s, s) for s in net.out_strides]
+
+    levels = net.forward_intermediates(x)
+    assert list(levels) == [info.name for info in net.feature_info]
+    assert next(iter(levels)) == "stem"
+    for info in net.feature_info:
+        assert levels[info.name].shape == (2, info.channels, SIZE // info.stride, SIZE // info.stride)
+
+
+@per_config
+def test_the_config_is_left_alone(name: str) -> None:
+    before = copy.deepcopy(CONFIGS[name].to_dict())
+    meta(name)
+    assert CONFIGS[name].to_dict() == before
+
+
+@per_config
+def test_parts_describe_the_net(name: str) -> None:
+    net = meta(name)
+    parts = net.describe()
+    assert sorted(child for part in parts for child in part["modules"]) == sorted(dict(net.named_children()))
+    assert [part["out_index"] for part in parts if part["out_index"] is not None] == list(range(len(net.out_indices)))
+
+
+@per_class
+def test_outputs_come_in_the_order_that_is_asked_for(kind: str) -> None:
+    name = smallest(kind)
+    last = len(meta(name).stage_names) - 1
+    asked = meta(name, out_indices=(last, 0)).eval()
+    x = torch.empty(1, 3, SIZE, SIZE, device="meta")
+    levels = asked.forward_intermediates(x)
+    assert asked.out_indices == (last, 0)
+    assert [o.shape for o in asked(x)] == [levels[asked.stage_names[last]].shape, levels[asked.stage_names[0]].shape]
+    assert meta(name, out_indices=(-1,)).out_indices == (last,)
+
+
+@per_class
+def test_forward_stops_after_the_last_stage_that_is_needed(kind: str) -> None:
+    net = meta(smallest(kind), out_indices=(0,))
+    ran: list[str] = []
+    for stage in net.stage_names:
+        net.get_submodule(stage).register_forward_hook(lambda *_, stage=stage: ran.append(stage))
+    net.eval()(torch.empty(1, 3, SIZE, SIZE, device="meta"))
+    assert ran == [net.stage_names[0]]
+
+
+@per_class
+def test_pruned_stages_are_not_built_and_change_nothing_else(kind: str) -> None:
+    name = smallest(kind)
+    whole, pruned = meta(name, out_indices=(1,)), meta(name, out_indices=(1,), prune_stages=True)
+    assert pruned.stage_names == whole.stage_names[:2]
+    assert list(pruned.state_dict()) == [k for k in whole.state_dict() if not k.startswith(whole.stage_names[2:])]
+
+
+@per_class
+def test_train_and_eval_return_the_net(kind: str) -> None:
+    net = meta(smallest(kind))
+    assert net.train() is net
+    assert net.eval() is net
+    assert not any(module.training for module in net.modules())
+
+
+@per_class
+def test_frozen_stages_never_train(kind: str) -> None:
+    name = smallest(kind)
+    for frozen in range(-1, len(meta(name).stage_names) + 1):
+        net = meta(name, frozen_stages=frozen, norm_eval=False)
+        parts = (net.stem_names + net.pool_names, *((stage,) for stage in net.stage_names))
+        held = tuple(f"{child}." for part in parts[: frozen + 1] for child in part)
+        for mode in (None, True, False, True):  # as constructed, and through every switch
+            if mode is not None:
+                net.train(mode)
+            for key, parameter in net.named_parameters():
+                assert parameter.requires_grad is not key.startswith(held), (frozen, key)
+            for key, module in net.named_modules():
+                if isinstance(module, _BatchNorm) and mode is not False:
+                    assert module.training is not f"{key}.".startswith(held), (frozen, key)
+
+
+@per_class
+def test_norm_eval_holds_from_the_constructor_on(kind: str) -> None:
+    net = meta(smallest(kind), norm_eval=True, frozen_stages=-1)
+    for _ in range(2):
+        assert not any(m.training for m in net.modules() if isinstance(m, _BatchNorm))
+        assert all(parameter.requires_grad for parameter in net.parameters())
+        net.eval().train()
+
+
+@per_class
+def test_every_trainable_parameter_gets_a_gradient(kind: str) -> None:
+    net = build_backbone(CONFIGS[smallest(kind)], frozen_stages=1, norm_eval=False)
+    sum(out.mean() for out in net.train()(torch.randn(2, 3, 64, 64))).backward()
+    assert all((p.grad is not None) is p.requires_grad for p in net.parameters())
+
+
+@per_class
+@pytest.mark.parametrize("training", [False, True])
+def test_compiles_as_one_graph(kind: str, training: bool) -> None:
+    torch.compiler.reset()
+    net = build_backbone(CONFIGS[smallest(kind)], frozen_stages=1, norm_eval=False).train(training)
+    x = torch.randn(2, 3, 64, 96)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    with torch.set_grad_enabled(training):
+        state = copy.deepcopy(net.state_dict())
+        outputs = compiled(x)
+        moved = copy.deepcopy(net.state_dict())
+        net.load_state_dict(state)
+        for ours, eager in zip(outputs, net(x)):
+            torch.testing.assert_close(ours, eager, rtol=1e-4, atol=1e-4)
+        for key, value in net.state_dict().items():
+            torch.testing.assert_close(moved[key], value, rtol=1e-4, atol=1e-4, msg=key)
+
+
+@dynamic_export
+@per_class
+@pytest.mark.parametrize("training", [False, True])
+def test_exports_with_dynamic_sizes(kind: str, training: bool) -> None:
+    net = build_backbone(CONFIGS[smallest(kind)], frozen_stages=1, norm_eval=True).train(training)
+    dims = {0: torch.export.Dim("n", min=1), 2: torch.export.Dim("h", min=64), 3: torch.export.Dim("w", min=64)}
+    program = torch.export.export(net, (torch.randn(2, 3, 96, 128),), dynamic_shapes=(dims,))
+    x = torch.randn(3, 3, 65, 97)
+    with torch.no_grad():
+        for exported, eager in zip(program.module()(x), net(x)):
+            torch.testing.assert_close(exported, eager, rtol=1e-4, atol=1e-4)
+
+
+@per_class
+def test_copies_are_independent(kind: str) -> None:
+    net = build_backbone(CONFIGS[smallest(kind)]).eval()
+    twin = copy.deepcopy(net)
+    with torch.no_grad():
+        nn.init.zeros_(next(net.parameters()))
+        x = torch.randn(1, 3, 64, 64)
+        assert not torch.equal(net(x)[0], twin(x)[0])

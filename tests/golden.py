@@ -1,0 +1,59 @@
+"""Golden figures: weights and inputs made from names and seeds, outputs that another library computed from them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+DATA = Path(__file__).parent / "data"
+
+
+def cases(name: str) -> list[dict[str, Any]]:
+    with gzip.open(DATA / f"{name}.json.gz") as file:
+        content: list[dict[str, Any]] = json.load(file)
+    return content
+
+
+def fill(module: nn.Module) -> None:
+    """Gives every tensor of the state dict the values that belong to its key."""
+    module.load_state_dict({key: _tensor(key, value) for key, value in module.state_dict().items()})
+
+
+def _tensor(key: str, like: Tensor) -> Tensor:
+    shape = tuple(like.shape)
+    noise = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
+    fan_in = np.prod(shape[1:])
+    if key.endswith("num_batches_tracked"):
+        value = np.zeros(shape)
+    elif key.endswith("running_var"):
+        value = 1 + 0.2 * np.abs(noise)
+    elif key.endswith("weight_gamma"):
+        value = 0.03 * (1 + 0.1 * noise)
+    elif key.endswith("weight_beta"):
+        value = 0.003 * noise
+    elif "conv_offset" in key:
+        value = 0.05 * noise if len(shape) < 2 else noise * 0.3 / np.sqrt(fan_in)
+    elif not key.endswith("running_mean") and len(shape) >= 2:
+        value = noise * 0.7 * np.sqrt(2 / fan_in)
+    elif key.endswith("weight"):
+        value = 1 + 0.1 * noise
+    else:
+        value = 0.1 * noise
+    return torch.from_numpy(np.asarray(value, dtype=np.float32)).to(like.dtype)
+
+
+def picture(shape: list[int]) -> Tensor:
+    return torch.from_numpy(np.random.RandomState(0).standard_normal(shape).astype(np.float32))
+
+
+def difference(output: Tensor, golden: dict[str, Any]) -> float:
+    """The largest difference over the sampled positions, in standard deviations of the golden map."""
+    where = np.random.RandomState(1).randint(0, output.numel(), size=48)
+    return float(np.abs(output.flatten()[where].double().numpy() - np.array(golden["sample"])).max() / golden["std"])
