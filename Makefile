@@ -7,7 +7,7 @@ MADE_FROM := setup.cfg setup.py pyproject.toml constraints.txt
 .PHONY: shapes test test-fast test-oldest lint types
 
 shapes: .venv/.installed
-	$(BIN)/python tools/print_shapes.py configs/resnet/resnet50.yaml --image docs/images/astronaut.jpg
+	$(BIN)/python tools/print_shapes.py configs/resnet/resnet50.yaml --image examples/data/astronaut.jpg
 
 test: lint types
 	$(BIN)/python -m pytest

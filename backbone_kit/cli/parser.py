@@ -1,0 +1,64 @@
+"""The argument parser of all commands and what several of them take."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from ..config import Config
+
+
+class CommandError(Exception):
+    """A command cannot do its work; the message is all that the user sees."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage; takes no abbreviated options."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises CommandError in place of leaving the process."""
+        raise CommandError(f"{message}; see {self.prog} --help")
+
+
+def positive_int(text: str) -> int:
+    """An int of at least 1, as an argument's type."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive int, got {text!r}")
+    return value
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """The config file and changes to it."""
+    parser.add_argument("config", help="a config file (.yaml, .json, .py)")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="values in place of the file's: model.backbone.depth=101",
+    )
+
+
+def add_format_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the output is for: eyes, programs or documents."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--json", action="store_true", help="raw numbers as JSON")
+    group.add_argument("--markdown", action="store_true", help="a Markdown table")
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """The config that the arguments name, with the changes they ask for."""
+    from ..config import Config, parse_override
+
+    config = Config.fromfile(args.config)
+    if args.cfg_options:
+        config.merge_from_dict(dict(parse_override(option) for option in args.cfg_options))
+    return config

@@ -1,0 +1,101 @@
+"""`backbone-kit check`: one row a file, and whether all of them build."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GOOD = (
+    "model: {backbone: {type: ResNet, depth: 50, init_cfg: {type: Pretrained, checkpoint: 'torchvision://resnet50'}},\n"
+)
+
+
+def files(result) -> dict[str, dict]:
+    return {Path(verdict["file"]).name: verdict for verdict in json.loads(result.out)["files"]}
+
+
+def test_says_what_a_file_holds(run, config):
+    path = config(GOOD + "  neck: [{type: FPN, in_channels: [256, 512, 1024, 2048]}, {type: BFP}]}\n")
+    result = run("check", path, "--json")
+    assert result.code == 0
+    assert files(result)["net.yaml"] == {
+        "file": str(path),
+        "result": "ok",
+        "backbone": "ResNet 50",
+        "neck": "FPN + BFP",
+        "weights": "torchvision://resnet50",
+        "problems": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("neck", "fix"),
+    [
+        ("{type: FPN, in_channels: [64, 128, 256, 512]}", "set it to [256, 512, 1024, 2048]"),
+        ("[{type: FPN, in_channels: [512, 1024, 2048]}]", "set it to [256, 512, 1024, 2048]"),
+        ("{type: DilatedEncoder, in_channels: 512, x: 1}", None),
+        ("{type: DilatedEncoder, in_channels: 100}", "set it to one of [256, 512, 1024, 2048]"),
+        ("{type: YOLOV3Neck, in_channels: [2048, 1024, 512, 256]}", None),
+    ],
+)
+def test_the_neck_must_fit(run, config, neck, fix):
+    path = config(GOOD + f"  neck: {neck}}}\n")
+    result = run("check", path, "--json")
+    assert result.code == (1 if fix else 0)
+    (verdict,) = files(result).values()
+    if fix:
+        assert f"{path}:2: model.neck" in verdict["problems"][0]
+        assert fix in verdict["problems"][0]
+
+
+def test_failures_show_place_and_fix(run, config):
+    path = config("type: ResNet\ndepth: 50\nnorm_evl: true\nstyl: caffe\n")
+    result = run("check", path)
+    assert result.code == 1
+    assert f"{path}:3: norm_evl: ResNet has no argument 'norm_evl'; did you mean 'norm_eval'?" in result.out
+    assert "did you mean 'style'?" in result.out
+    assert "1 failed" in result.out
+
+
+def test_folders_and_patterns_are_searched(run, config, tmp_path):
+    config(name="a/one.yaml")
+    config(name="a/b/two.yml")
+    config(name="_base_/three.yaml")
+    config("optimizer: {lr: 0.1}\n", name="a/schedule.yaml")
+    config("Models: []\n", name="a/metafile.yml")
+    in_folder = run("check", tmp_path, "--json")
+    assert in_folder.code == 0
+    assert {name: verdict["result"] for name, verdict in files(in_folder).items()} == {
+        "one.yaml": "ok",
+        "two.yml": "ok",
+        "schedule.yaml": "no backbone",
+    }
+    assert set(files(run("check", tmp_path / "**" / "t*.y*ml", "--json"))) == {"two.yml", "three.yaml"}
+
+
+def test_a_named_file_must_hold_a_backbone(run, config):
+    result = run("check", config("optimizer: {lr: 0.1}\n"))
+    assert (result.code, "no backbone" in result.out) == (1, True)
+
+
+def test_one_broken_file_does_not_hide_the_others(run, config, tmp_path):
+    config(name="good.yaml")
+    config("type: [\n", name="broken.yaml")
+    result = run("check", tmp_path / "nope.yaml", tmp_path, "--json")
+    assert {name: v["result"] for name, v in files(result).items()} == {
+        "nope.yaml": "failed",
+        "broken.yaml": "failed",
+        "good.yaml": "ok",
+    }
+
+
+def test_nothing_to_check_is_an_error(run, tmp_path):
+    result = run("check", tmp_path)
+    assert (result.code, result.err) == (2, f"backbone-kit: error: no config files in {tmp_path}\n")
+
+
+def test_our_own_configs_build(run):
+    result = run("check", ROOT / "configs", "--markdown")
+    assert result.code == 0, result.out
+    assert result.out.startswith("| file | backbone |")
