@@ -1,0 +1,45 @@
+"""README does what it says: its blocks run, and print what it shows."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backbone_kit import BACKBONES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_blocks_print_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.spec_from_file_location("update_readme", ROOT / "tools" / "update_readme.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.setattr(BACKBONES, "_entries", dict(BACKBONES._entries))  # one block registers a class
+    assert tool.updated(README) == README
+
+
+def test_make_shapes_runs_the_command_that_is_shown() -> None:
+    commands = subprocess.run(["make", "--dry-run", "--always-make", "shapes"], cwd=ROOT, capture_output=True, text=True)
+    (shown,) = re.findall(r"^\$ python (.*--image.*)$", README, re.MULTILINE)
+    assert commands.stdout.splitlines()[-1].endswith(f"python {shown}")
+
+
+def test_every_command_is_in_the_table() -> None:
+    help_text = subprocess.run([sys.executable, "-m", "backbone_kit.cli", "--help"], capture_output=True, text=True).stdout
+    commands = re.findall(r"^    (\w+) ", help_text, re.MULTILINE)
+    assert commands
+    assert all(f"backbone-kit {command}" in README for command in commands)
+
+
+def test_local_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert len(links) > 2
+    assert all((ROOT / link).exists() for link in links)
