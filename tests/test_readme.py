@@ -27,13 +27,17 @@ def test_blocks_print_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_make_shapes_runs_the_command_that_is_shown() -> None:
-    commands = subprocess.run(["make", "--dry-run", "--always-make", "shapes"], cwd=ROOT, capture_output=True, text=True)
+    commands = subprocess.run(
+        ["make", "--dry-run", "--always-make", "shapes"], cwd=ROOT, capture_output=True, text=True
+    )
     (shown,) = re.findall(r"^\$ python (.*--image.*)$", README, re.MULTILINE)
     assert commands.stdout.splitlines()[-1].endswith(f"python {shown}")
 
 
 def test_every_command_is_in_the_table() -> None:
-    help_text = subprocess.run([sys.executable, "-m", "backbone_kit.cli", "--help"], capture_output=True, text=True).stdout
+    help_text = subprocess.run(
+        [sys.executable, "-m", "backbone_kit.cli", "--help"], capture_output=True, text=True
+    ).stdout
     commands = re.findall(r"^    (\w+) ", help_text, re.MULTILINE)
     assert commands
     assert all(f"backbone-kit {command}" in README for command in commands)

@@ -1,7 +1,7 @@
-"""Runs the blocks of README.md and writes what they print below them; `tests/test_readme.py` checks that nothing changes.
+"""Runs the blocks of README.md and writes what they print; `tests/test_readme.py` checks that nothing changes.
 
-A `python` block is executed, and what it prints stands in the `text` block behind it. In a `console` block, each line that
-begins with `$` is a command, and what it prints follows.
+A `python` block is executed, and what it prints stands in the `text` block behind it. In a `console` block, each line
+that begins with `$` is a command, and what it prints follows.
 """
 
 from __future__ import annotations

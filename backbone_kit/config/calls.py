@@ -8,10 +8,11 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from backbone_kit.config.expressions import binary, elements, evaluate, evaluates, take_in
-from backbone_kit.config.limits import MAX_WIDTH, Refused
-from backbone_kit.config.mapping import DELETE_KEY, ConfigDict, Traced, type_name
-from backbone_kit.config.scope import (
+from ..errors import did_you_mean
+from .expressions import binary, elements, evaluate, evaluates, take_in
+from .limits import MAX_WIDTH, Refused
+from .mapping import DELETE_KEY, ConfigDict, Traced, type_name
+from .scope import (
     TRUSTED_CURE,
     Opaque,
     Scope,
@@ -21,8 +22,7 @@ from backbone_kit.config.scope import (
     read_key,
     write_key,
 )
-from backbone_kit.config.text import format_method, to_text
-from backbone_kit.errors import did_you_mean
+from .text import format_method, to_text
 
 
 @evaluates(ast.Call)

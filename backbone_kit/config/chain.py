@@ -6,9 +6,9 @@ import os
 import stat
 from typing import NamedTuple
 
-from backbone_kit.config.limits import MAX_BYTES, MAX_DEPTH
-from backbone_kit.config.mapping import BASE_KEY
-from backbone_kit.errors import ConfigError, did_you_mean
+from ..errors import ConfigError, did_you_mean
+from .limits import MAX_BYTES, MAX_DEPTH
+from .mapping import BASE_KEY
 
 SUFFIXES = {".py": ".py", ".json": ".json", ".yaml": ".yaml", ".yml": ".yaml"}
 """What the name of a config file may end in, and whose syntax that means."""

@@ -7,14 +7,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from backbone_kit.config.json_text import write_json
-from backbone_kit.config.loader import Loader
-from backbone_kit.config.mapping import NOTHING, ConfigDict, Origin
-from backbone_kit.config.overrides import set_dotted
-from backbone_kit.config.paths import find, parse_path, unknown
-from backbone_kit.config.python_text import write_python
-from backbone_kit.config.yaml_text import write_yaml
-from backbone_kit.errors import ConfigError, Path, dotted
+from ..errors import ConfigError, Path, dotted
+from .json_text import write_json
+from .loader import Loader
+from .mapping import NOTHING, ConfigDict, Origin
+from .overrides import set_dotted
+from .paths import find, parse_path, unknown
+from .python_text import write_python
+from .yaml_text import write_yaml
 
 _WRITERS = {".py": write_python, ".json": write_json, ".yaml": write_yaml, ".yml": write_yaml}
 

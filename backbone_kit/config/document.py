@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from backbone_kit.config.limits import MAX_DEPTH, Budget, Refused
-from backbone_kit.config.mapping import NOTHING, Traced, type_name
-from backbone_kit.errors import ConfigError
+from ..errors import ConfigError
+from .limits import MAX_DEPTH, Budget, Refused
+from .mapping import NOTHING, Traced, type_name
 
 MERGE: Any = object()
 """The key `<<`: the keys of another mapping where the own ones leave room."""

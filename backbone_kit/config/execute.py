@@ -7,10 +7,10 @@ import traceback
 import types
 from typing import Any
 
-from backbone_kit.config.limits import Budget, Refused
-from backbone_kit.config.mapping import BASE_KEY, ConfigDict, Traced, as_tree
-from backbone_kit.config.statements import base_node, refuse_read_base
-from backbone_kit.errors import ConfigError
+from ..errors import ConfigError
+from .limits import Budget, Refused
+from .mapping import BASE_KEY, ConfigDict, Traced, as_tree
+from .statements import base_node, refuse_read_base
 
 
 def execute_trusted(

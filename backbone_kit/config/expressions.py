@@ -7,11 +7,11 @@ import operator
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from backbone_kit.config.limits import MAX_BITS, Refused, check_int
-from backbone_kit.config.mapping import BASE_KEY, NOTHING, Traced, nearest, type_name
-from backbone_kit.config.scope import TRUSTED_CURE, Opaque, Scope, check_key, iterate, read_key
-from backbone_kit.config.template import MARK
-from backbone_kit.config.text import formatted, percent, to_text
+from .limits import MAX_BITS, Refused, check_int
+from .mapping import BASE_KEY, NOTHING, Traced, nearest, type_name
+from .scope import TRUSTED_CURE, Opaque, Scope, check_key, iterate, read_key
+from .template import MARK
+from .text import formatted, percent, to_text
 
 Handler = Callable[[Any, Scope], Any]
 HandlerT = TypeVar("HandlerT", bound=Handler)

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from backbone_kit.config.document import DocumentBuilder
-from backbone_kit.config.limits import Budget
-from backbone_kit.config.mapping import Traced
-from backbone_kit.config.template import escape
-from backbone_kit.errors import ConfigError
+from ..errors import ConfigError
+from .document import DocumentBuilder
+from .limits import Budget
+from .mapping import Traced
+from .template import escape
 
 _TOKEN = re.compile(
     r"""[ \t\n\r]*(?:(?P<mark>[{}\[\],:])|(?P<string>"[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*")"""

@@ -7,18 +7,18 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from backbone_kit.config.chain import SUFFIXES, Chain, Visit, at, read_text, visit_file
-from backbone_kit.config.execute import execute_trusted
-from backbone_kit.config.json_text import read_json
-from backbone_kit.config.limits import Budget, Refused
-from backbone_kit.config.mapping import BASE_KEY, NOTHING, ConfigDict, Traced, as_tree, type_name
-from backbone_kit.config.merge import merge
-from backbone_kit.config.overrides import literal
-from backbone_kit.config.packages import find_package_config, stamp_scope
-from backbone_kit.config.statements import base_node, interpret, interpret_base, parse
-from backbone_kit.config.template import MARK, Templates, mark
-from backbone_kit.config.yaml_text import read_yaml
-from backbone_kit.errors import ConfigError
+from ..errors import ConfigError
+from .chain import SUFFIXES, Chain, Visit, at, read_text, visit_file
+from .execute import execute_trusted
+from .json_text import read_json
+from .limits import Budget, Refused
+from .mapping import BASE_KEY, NOTHING, ConfigDict, Traced, as_tree, type_name
+from .merge import merge
+from .overrides import literal
+from .packages import find_package_config, stamp_scope
+from .statements import base_node, interpret, interpret_base, parse
+from .template import MARK, Templates, mark
+from .yaml_text import read_yaml
 
 _DEPRECATION_KEY = "_deprecation_"
 _FILE_COST = 1000

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import addict
 
-from backbone_kit.config.limits import MAX_DEPTH, Budget, Refused, check_int
-from backbone_kit.errors import ConfigError, did_you_mean
+from ..errors import ConfigError, did_you_mean
+from .limits import MAX_DEPTH, Budget, Refused, check_int
 
 BASE_KEY = "_base_"
 DELETE_KEY = "_delete_"

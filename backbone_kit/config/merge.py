@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from backbone_kit.config.mapping import DELETE_KEY, NOTHING, ConfigDict, Origin
-from backbone_kit.errors import ConfigError, Path
+from ..errors import ConfigError, Path
+from .mapping import DELETE_KEY, NOTHING, ConfigDict, Origin
 
 
 def merge(child: ConfigDict, base: ConfigDict, path: Path = ()) -> ConfigDict:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from backbone_kit.config.limits import Budget, Refused
-from backbone_kit.config.mapping import NOTHING, ConfigDict, Origin, Traced, as_tree, plain
-from backbone_kit.config.merge import merge
-from backbone_kit.config.paths import find, parse_path, unknown
-from backbone_kit.config.statements import interpret_value
-from backbone_kit.config.yaml_text import plain_scalar, read_yaml
-from backbone_kit.errors import ConfigError, Path
+from ..errors import ConfigError, Path
+from .limits import Budget, Refused
+from .mapping import NOTHING, ConfigDict, Origin, Traced, as_tree, plain
+from .merge import merge
+from .paths import find, parse_path, unknown
+from .statements import interpret_value
+from .yaml_text import plain_scalar, read_yaml
 
 _LITERAL = (
     *(ast.Expression, ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.Starred, ast.Load),

@@ -6,8 +6,8 @@ import importlib.util
 import os
 from typing import Any
 
-from backbone_kit.config.limits import Refused
-from backbone_kit.config.mapping import ConfigDict
+from .limits import Refused
+from .mapping import ConfigDict
 
 _FOLDERS = (os.path.join(".mim", "configs"), "configs", "")
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from backbone_kit.config.mapping import NOTHING, ConfigDict, nearest
-from backbone_kit.errors import ConfigError, Path
+from ..errors import ConfigError, Path
+from .mapping import NOTHING, ConfigDict, nearest
 
 _PART = re.compile(r"""\.?(?:\[\s*(-?\d+)\s*\]|\[?(?:'([^']*)'|"([^"]*)")\]?|([^.\[\]]+))""")
 

@@ -6,8 +6,8 @@ import keyword
 import math
 from typing import Any
 
-from backbone_kit.config.template import escape
-from backbone_kit.errors import ConfigError, Path
+from ..errors import ConfigError, Path
+from .template import escape
 
 _WIDTH = 100
 _USED = ("dict", "set", "float")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from backbone_kit.config.limits import Budget, Refused
-from backbone_kit.config.mapping import ConfigDict, Origin, Traced, as_tree, nearest, type_name
-from backbone_kit.config.template import Templates
+from .limits import Budget, Refused
+from .mapping import ConfigDict, Origin, Traced, as_tree, nearest, type_name
+from .template import Templates
 
 TRUSTED_CURE = "or load it with Config.fromfile(path, trusted=True), which executes the file"
 

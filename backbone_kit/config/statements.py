@@ -7,14 +7,14 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from backbone_kit.config import calls  # noqa: F401  (registers the evaluation of calls)
-from backbone_kit.config.expressions import evaluate
-from backbone_kit.config.limits import Budget, Refused
-from backbone_kit.config.mapping import BASE_KEY, ConfigDict, Traced, as_tree
-from backbone_kit.config.scope import TRUSTED_CURE, Opaque, Scope, dotted_name
-from backbone_kit.config.targets import augment, delete, store
-from backbone_kit.config.template import Templates
-from backbone_kit.errors import ConfigError
+from ..errors import ConfigError
+from . import calls  # noqa: F401  (registers the evaluation of calls)
+from .expressions import evaluate
+from .limits import Budget, Refused
+from .mapping import BASE_KEY, ConfigDict, Traced, as_tree
+from .scope import TRUSTED_CURE, Opaque, Scope, dotted_name
+from .targets import augment, delete, store
+from .template import Templates
 
 _CACHED_LENGTH = 1 << 14
 _CURES: dict[type[ast.AST], str] = {

@@ -6,10 +6,10 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
-from backbone_kit.config.expressions import binary, evaluate, evaluates, take_in
-from backbone_kit.config.limits import Refused
-from backbone_kit.config.mapping import BASE_KEY, NOTHING, Traced, type_name
-from backbone_kit.config.scope import Scope, check_key, iterate, read_key, write_key
+from .expressions import binary, evaluate, evaluates, take_in
+from .limits import Refused
+from .mapping import BASE_KEY, NOTHING, Traced, type_name
+from .scope import Scope, check_key, iterate, read_key, write_key
 
 
 def store(target: ast.expr, value: Any, scope: Scope) -> None:

@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from backbone_kit.config.limits import Budget, Refused
-from backbone_kit.config.mapping import ConfigDict, as_tree
-from backbone_kit.config.paths import look_up
+from .limits import Budget, Refused
+from .mapping import ConfigDict, as_tree
+from .paths import look_up
 
 MARK = "\ue000"
 """Opens a template in marked text; a character of Unicode's private use, so that no text means something by it."""

@@ -7,8 +7,8 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from backbone_kit.config.limits import MAX_WIDTH, Budget, Refused
-from backbone_kit.config.mapping import type_name
+from .limits import MAX_WIDTH, Budget, Refused
+from .mapping import type_name
 
 _DATA = (str, int, float, list, tuple, dict, set, type(None))
 _CONVERSIONS: dict[str, Callable[[Any], str]] = {"s": str, "r": repr, "a": ascii}

@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
-from backbone_kit.config.document import MERGE, DocumentBuilder
-from backbone_kit.config.limits import Budget
-from backbone_kit.config.template import escape
-from backbone_kit.errors import ConfigError
+from ..errors import ConfigError
+from .document import MERGE, DocumentBuilder
+from .limits import Budget
+from .template import escape
 
 _PREFIX = "tag:yaml.org,2002:"
 _PATTERNS = {
