@@ -1,0 +1,32 @@
+"""Where a compiler is found, torch.compile's own backend computes the same, in eval and in training."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from backbone_kit.backbones import ResNet
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+@pytest.mark.parametrize("with_cp", [False, True])
+def test_inductor_computes_the_same(with_cp: bool) -> None:
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    net = ResNet(18, base_channels=8, num_stages=2, norm_eval=False, with_cp=with_cp, zero_init_residual=False)
+    compiled = torch.compile(net, fullgraph=True)
+    x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        for ours, eager in zip(compiled.eval()(x), net.eval()(x)):
+            torch.testing.assert_close(ours, eager, rtol=1e-4, atol=1e-4)
+
+    gradients = []
+    for model in (net.train(), compiled.train()):
+        net.zero_grad()
+        sum(out.square().mean() for out in model(x)).backward()
+        gradients.append({name: p.grad.clone() for name, p in net.named_parameters()})
+    for name, eager in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], eager, rtol=1e-3, atol=1e-4, msg=lambda t, n=name: f"{n}: {t}")
