@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .backbones import BACKBONES, build_backbone, list_backbones
+    from .backbones import BACKBONES, build_backbone
     from .checkpoint import load_checkpoint
     from .config import Config
     from .errors import CheckpointError, ConfigError
+    from .names import list_backbones
     from .openmmlab import from_openmmlab
     from .registry import Registry, build_from_cfg
 
@@ -25,7 +26,7 @@ _HOMES = {
     "build_backbone": "backbones",
     "build_from_cfg": "registry",
     "from_openmmlab": "openmmlab",
-    "list_backbones": "backbones",
+    "list_backbones": "names",
     "load_checkpoint": "checkpoint",
 }
 

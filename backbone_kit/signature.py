@@ -121,7 +121,7 @@ def check_value(value: Any, annotation: Any, path: Path) -> list[Problem]:
         return _check_union(value, annotation, arguments, path)
     if is_typeddict(annotation):
         return _check_entry(value, annotation, path)
-    if _is_sequence(annotation) and isinstance(value, (list, tuple)):
+    if _is_sequence(annotation) and isinstance(value, (list, tuple, range)):
         return _check_items(value, arguments, path)
     if origin is Literal:
         if any(value == choice and type(value) is type(choice) for choice in arguments):

@@ -10,7 +10,6 @@ for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
 from .build import build_backbone  # noqa: E402
-from .names import list_backbones  # noqa: E402
 from .resnet import ResNet  # noqa: E402
 
-__all__ = ["BACKBONES", "Backbone", "FeatureInfo", "ResNet", "build_backbone", "list_backbones"]
+__all__ = ["BACKBONES", "Backbone", "FeatureInfo", "ResNet", "build_backbone"]

@@ -33,7 +33,8 @@ class Backbone(nn.Module):
         num_stages: How many stages the net has.
         out_indices: The stages whose maps `forward` returns, in this order; negative ones count from the end. None:
             all.
-        frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the stages 1..k: no gradients, norms in eval.
+        frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the stages 1..k: no gradients, norms in eval. To
+            thaw a stage later, lower the attribute and set its parameters' `requires_grad`.
         norm_eval: Whether every BatchNorm stays in eval, on its running statistics, through every `train()`.
         prune_stages: Whether the stages after the last one that is needed are left unbuilt.
         pretrained: A checkpoint; short for `init_cfg=dict(type='Pretrained', checkpoint=pretrained)`.
@@ -82,6 +83,7 @@ class Backbone(nn.Module):
         self.stem_names: tuple[str, ...] = ()
         self.pool_names: tuple[str, ...] = ()
         self.stage_names: tuple[str, ...] = ()
+        self.out_names: tuple[tuple[str, ...], ...] = ()
         self.feature_info: tuple[FeatureInfo, ...] = ()
         self._built_on_meta = False
         self._before_first_step = True
@@ -114,7 +116,15 @@ class Backbone(nn.Module):
         for name, layer in layers.items():
             self._add(0, name, layer)
 
-    def add_stage(self, name: str, stage: nn.Module, *, channels: int, stride: int) -> None:
+    def add_stage(
+        self,
+        name: str,
+        stage: nn.Module,
+        *,
+        channels: int,
+        stride: int,
+        out: Mapping[str, nn.Module] | None = None,
+    ) -> None:
         """Registers the next stage, initialised and, where `frozen_stages` reaches it, frozen.
 
         Args:
@@ -122,9 +132,14 @@ class Backbone(nn.Module):
             stage: A module from map to map.
             channels: Channels of its output.
             stride: Stride of its output in input pixels.
+            out: Layers by name that its map goes through on its way out, and only there: a norm of each output, say.
         """
+        if not self.feature_info:
+            raise RuntimeError(f"add_stage({name!r}) comes before add_stem; a backbone begins with its stem")
         self.stage_names += (name,)
-        self._add(len(self.stage_names), name, stage)
+        self.out_names += (tuple(out or ()),)
+        for child, module in {name: stage, **(out or {})}.items():
+            self._add(len(self.stage_names), child, module)
         self.feature_info += (FeatureInfo(name, channels, stride),)
 
     def _add(self, position: int, name: str, module: nn.Module) -> None:
@@ -154,7 +169,8 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> Backbone:
         """As `nn.Module.train`; frozen stages and, under `norm_eval`, all BatchNorms stay in eval. Returns self."""
         super().train(mode)
-        for position, names in enumerate((self.stem_names + self.pool_names, *((name,) for name in self.stage_names))):
+        stages = ((name, *out) for name, out in zip(self.stage_names, self.out_names))
+        for position, names in enumerate((self.stem_names + self.pool_names, *stages)):
             for name in names:
                 self._hold(position, self.get_submodule(name))
         return self
@@ -175,18 +191,20 @@ class Backbone(nn.Module):
         if self._before_first_step and self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             self._before_first_step = False
             self._check_first_step()
+        if len(self.stage_names) != self.stages_to_build:
+            raise RuntimeError(f"{type(self).__name__} added {len(self.stage_names)} of {self.stages_to_build} stages")
         x = self._run(self.pool_names, self._run(self.stem_names, x))
         maps: dict[int, Tensor] = {}
         for index, name in enumerate(self.stage_names[: max(self.out_indices) + 1]):
             x = self._run((name,), x)
             if index in self.out_indices:
-                maps[index] = self.finish(index, x)
+                maps[index] = self._run(self.out_names[index], x)
         return tuple(maps[index] for index in self.out_indices)
 
     def _check_first_step(self) -> None:
         if not self._initialized:
-            weights = self._weights
-            warn_of_unloaded_weights(self, "what init_cfg says" if weights is None else repr(weights.checkpoint))
+            named = "what init_cfg says" if self._weights is None else repr(self._weights.checkpoint)
+            warn_of_unloaded_weights(self, named)
         cause = "norm_eval=True" if self.norm_eval else f"frozen_stages={self.frozen_stages}"
         warn_of_initial_statistics(self, cause)
 
@@ -197,12 +215,8 @@ class Backbone(nn.Module):
         x = self._run(self.pool_names, x)
         for index, name in enumerate(self.stage_names):
             x = self._run((name,), x)
-            maps[name] = self.finish(index, x)
+            maps[name] = self._run(self.out_names[index], x)
         return maps
-
-    def finish(self, index: int, x: Tensor) -> Tensor:
-        """What a stage's output goes through on its way out, and only there; by default nothing."""
-        return x
 
     def _run(self, names: tuple[str, ...], x: Tensor) -> Tensor:
         for name in names:
@@ -233,7 +247,8 @@ class Backbone(nn.Module):
         for index, info in enumerate(self.feature_info[1:]):
             stage = self.get_submodule(info.name)
             out_index = self.out_indices.index(index) if index in self.out_indices else None
-            parts.append(_part(info.name, (info.name,), info, len(list(stage.children())), out_index))
+            modules = (info.name, *self.out_names[index])
+            parts.append(_part(info.name, modules, info, len(list(stage.children())), out_index))
         return parts
 
     # Weights
@@ -245,17 +260,17 @@ class Backbone(nn.Module):
             ConfigError: `init_cfg` names a layer that is not there.
             CheckpointError: The named weights cannot be read or do not fit; the net is untouched by them.
         """
-        if self.init_cfg is not None:
-            try:
-                initialize(self, self.init_cfg)
-            except ConfigError as error:
-                raise error.within("init_cfg") from None
-        elif self._weights is None or self._built_on_meta:
+        if self._built_on_meta or (self.init_cfg is None and self._weights is None):
             for layer in self.modules():
                 if callable(getattr(layer, "reset_parameters", None)):
                     layer.reset_parameters()  # type: ignore[operator]
             for child in self.children():
                 self.default_init(child)
+        if self.init_cfg is not None:
+            try:
+                initialize(self, self.init_cfg)
+            except ConfigError as error:
+                raise error.within("init_cfg") from None
         if self._weights is not None:
             self.load_report = load_checkpoint(self, self._weights.checkpoint, prefix=self._weights.prefix)
         self._initialized = True

@@ -82,7 +82,7 @@ class BasicBlock(ResidualBlock):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__(style=style, with_cp=with_cp, drop_path=drop_path, init_cfg=init_cfg)
-        norm_cfg = norm_cfg or BN
+        norm_cfg = BN if norm_cfg is None else norm_cfg
         self.add_conv_norm(
             build_spatial_conv(conv_cfg, None, inplanes, planes, stride, padding=dilation, dilation=dilation),
             norm_cfg,
@@ -117,6 +117,8 @@ class Bottleneck(ResidualBlock):
         init_cfg: Must be None: the backbone initialises its blocks.
         act_cfg: Type of the activations; None: ReLU.
         drop_path: Probability that f(x) is dropped for a picture while training.
+        width: Channels inside, before the last 1x1; None: `planes`.
+        groups: Groups of the 3x3.
     """
 
     expansion = 4
@@ -139,20 +141,20 @@ class Bottleneck(ResidualBlock):
         *,
         act_cfg: ActivationCfg | None = None,
         drop_path: float = 0.0,
+        width: int | None = None,
+        groups: int = 1,
     ) -> None:
         super().__init__(style=style, with_cp=with_cp, drop_path=drop_path, init_cfg=init_cfg)
-        norm_cfg = norm_cfg or BN
-        first, spatial = (stride, 1) if style == "caffe" else (1, stride)
+        norm_cfg = BN if norm_cfg is None else norm_cfg
+        width = planes if width is None else width
         outplanes = planes * self.expansion
-        self.add_conv_norm(build_conv_layer(conv_cfg, inplanes, planes, 1, stride=first, bias=False), norm_cfg, planes)
-        self.add_conv_norm(
-            build_spatial_conv(conv_cfg, dcn, planes, planes, spatial, padding=dilation, dilation=dilation),
-            norm_cfg,
-            planes,
-        )
-        self.add_conv_norm(build_conv_layer(conv_cfg, planes, outplanes, 1, bias=False), norm_cfg, outplanes)
+        first, spatial = (stride, 1) if style == "caffe" else (1, stride)
+        inside = {"padding": dilation, "dilation": dilation, "groups": groups}
+        self.add_conv_norm(build_conv_layer(conv_cfg, inplanes, width, 1, stride=first, bias=False), norm_cfg, width)
+        self.add_conv_norm(build_spatial_conv(conv_cfg, dcn, width, width, spatial, **inside), norm_cfg, width)
+        self.add_conv_norm(build_conv_layer(conv_cfg, width, outplanes, 1, bias=False), norm_cfg, outplanes)
         self.add_tail(downsample, act_cfg)
-        self.add_plugins(plugins, {"after_conv1": planes, "after_conv2": planes, "after_conv3": outplanes})
+        self.add_plugins(plugins, {"after_conv1": width, "after_conv2": width, "after_conv3": outplanes})
 
     @property
     def norm3(self) -> nn.Module:

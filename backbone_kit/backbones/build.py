@@ -6,15 +6,14 @@ import copy
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ..config import Config
 from ..errors import ConfigError, did_you_mean, dotted
+from ..names import NAMED, find_config, is_name
 from ..openmmlab import SCOPES, from_openmmlab
 from .base import BACKBONES, Backbone
 from .custom import import_custom, resolve_types
-from .names import NAMED, find_config
 
 PLACES = ((), ("backbone",), ("model", "backbone"), ("model", "detector", "backbone"), ("detector", "backbone"))
 Keys = tuple[str, ...]
@@ -79,7 +78,7 @@ def _read(cfg: Any) -> tuple[Mapping[str, Any], bool]:
         raise ConfigError(
             f"must be a dict, a Config, a config file or a model name, got {cfg!r} ({type(cfg).__name__})"
         )
-    named = Path(cfg).suffix not in (".yaml", ".yml", ".json", ".py")
+    named = is_name(cfg)
     return Config.fromfile(find_config(str(cfg)) if named else cfg), named
 
 

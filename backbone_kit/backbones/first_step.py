@@ -7,14 +7,21 @@ import warnings
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+STACK_LEVEL = 6  # the caller of the net: over here, Backbone's check and forward, and two frames of nn.Module
+
 
 def warn_of_unloaded_weights(net: nn.Module, named: str) -> None:
-    """Says that `init_weights` was never called, though `named` was to fill the weights."""
-    warnings.warn(
-        f"{type(net).__name__} trains without {named}: init_weights() was never called "
-        "(build_backbone(cfg, init=True) does)",
-        stacklevel=4,
-    )
+    """Says that `init_weights` was never called, though `named` was to fill the weights.
+
+    Statistics of a norm that have moved show that weights came from elsewhere; then nothing is said.
+    """
+    norms = [layer for layer in net.modules() if isinstance(layer, _BatchNorm)]
+    if not norms or any(map(_is_initial, norms)):
+        warnings.warn(
+            f"{type(net).__name__} trains without {named}: init_weights() was never called "
+            "(build_backbone(cfg, init=True) does)",
+            stacklevel=STACK_LEVEL,
+        )
 
 
 def warn_of_initial_statistics(net: nn.Module, cause: str) -> None:
@@ -29,7 +36,7 @@ def warn_of_initial_statistics(net: nn.Module, cause: str) -> None:
             warnings.warn(
                 f"{type(net).__name__} trains with {name!r} on running statistics that are still 0 and 1 ({cause}): "
                 "load weights first, or train from scratch with norm_eval=False and frozen_stages=-1",
-                stacklevel=4,
+                stacklevel=STACK_LEVEL,
             )
             return
 

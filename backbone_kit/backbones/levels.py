@@ -31,7 +31,7 @@ def normalized_indices(out_indices: Sequence[int] | None, num_stages: int) -> tu
         num_stages: How many stages there are.
 
     Raises:
-        ConfigError: None is given, one is out of range, or two mean the same stage.
+        ConfigError: There is none, one is out of range, or two mean the same stage.
 
     Examples:
         >>> normalized_indices((-1, 1), 4)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..layers.average_pool import is_exporting
+from ..layers.tracing import is_exporting
 
 
 def recompute(block: nn.Module, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypedDict, get_args
+from typing import ClassVar, Literal, TypedDict, get_args
 
 from torch import Tensor, nn
 
@@ -108,7 +108,7 @@ class ResidualBlock(nn.Module, ABC):
 
     def add_tail(self, downsample: nn.Module | None, act_cfg: ActivationCfg | None) -> None:
         """Registers the activation, under the name that checkpoints of this format have, and the shortcut."""
-        self.relu = build_activation_layer(act_cfg or RELU)
+        self.relu = build_activation_layer(RELU if act_cfg is None else act_cfg)
         self.downsample = downsample
 
     def add_plugins(self, plugins: Sequence[PluginEntry] | None, channels: Mapping[Position, int]) -> None:
@@ -121,13 +121,7 @@ class ResidualBlock(nn.Module, ABC):
         Raises:
             ConfigError: A position is not one of this block's, or two plugins have one name.
         """
-        for index, entry in enumerate(plugins or ()):
-            if entry["position"] not in self.positions:
-                allowed = " or ".join(map(repr, self.positions))
-                raise ConfigError(
-                    f"must be {allowed} in a {type(self).__name__}, got {entry['position']!r}",
-                    ("plugins", index, "position"),
-                )
+        self.check_positions(plugins)
         for position in self.positions:
             for index, entry in enumerate(plugins or ()):
                 if entry["position"] == position:
@@ -145,16 +139,32 @@ class ResidualBlock(nn.Module, ABC):
         """The children that are plugins, in the order in which they run."""
         return tuple(name for names in self._plugins.values() for name in names)
 
+    @classmethod
+    def check_positions(cls, plugins: Sequence[PluginEntry] | None) -> None:
+        """Refuses plugins at a position that this block has not.
+
+        Raises:
+            ConfigError: With the entry's index.
+        """
+        for index, entry in enumerate(plugins or ()):
+            if entry["position"] not in cls.positions:
+                allowed = " or ".join(map(repr, cls.positions))
+                raise ConfigError(
+                    f"must be {allowed} in a {cls.__name__}, got {entry['position']!r}", ("plugins", index, "position")
+                )
+
     def plugged(self, position: Position, x: Tensor) -> Tensor:
         """`x` through the plugins at `position`, one after the other."""
         for name in self._plugins[position]:
             x = getattr(self, name)(x)
         return x
 
-    def zero_init_last(self) -> bool:
-        """Sets the last gamma of f to 0: the block starts as the identity. False where that gamma cannot train."""
-        weight: Any = getattr(self.norm(len(self.norm_names)), "weight", None)
-        if not isinstance(weight, nn.Parameter) or not weight.requires_grad:
-            return False
-        nn.init.zeros_(weight)
-        return True
+    def zero_init_last(self) -> None:
+        """Sets the last gamma of f to 0, and so the block to the identity, where that gamma can train."""
+        if self.last_gamma_trains():
+            nn.init.zeros_(self.norm(len(self.norm_names)).weight)  # type: ignore[arg-type]
+
+    def last_gamma_trains(self) -> bool:
+        """Whether the last norm of f has a gamma with a gradient."""
+        weight = getattr(self.norm(len(self.norm_names)), "weight", None)
+        return isinstance(weight, nn.Parameter) and weight.requires_grad

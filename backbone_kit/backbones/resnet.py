@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -18,11 +18,10 @@ from ..layers import ActivationCfg, ConvCfg, NormCfg
 from .base import BACKBONES, Backbone
 from .blocks import BasicBlock, Bottleneck, DeformableCfg
 from .residual import BN, RELU, PluginEntry, ResidualBlock, Style
-from .stage import StageSpec, build_downsample, build_stage
+from .specs import check_range, stage_specs
+from .stage import build_downsample, build_stage
 from .stem import single_7x7, triple_3x3
 from .weights import InitCfg
-
-T = TypeVar("T")
 
 
 @BACKBONES.register_module()
@@ -55,7 +54,7 @@ class ResNet(Backbone):
             trains.
         pretrained: A checkpoint that `init_weights` loads.
         init_cfg: How `init_weights` fills the weights.
-        multi_grid: Dilation of each block of the last of the four stages, in place of that stage's.
+        multi_grid: Dilation of each block of the last stage, in place of that stage's.
         contract_dilation: Whether the first block of a dilated stage has half of its dilation; None: as `output_stride`
             needs.
         output_stride: Input pixels per pixel of the last map, 8, 16 or 32: later strides turn into dilation, and a
@@ -128,26 +127,22 @@ class ResNet(Backbone):
             pretrained=pretrained,
             init_cfg=init_cfg,
         )
+        check_range("in_channels", in_channels)
+        check_range("base_channels", base_channels)
+        stem_channels = base_channels if stem_channels is None else stem_channels
+        check_range("stem_channels", stem_channels, 2 if deep_stem else 1)
         self.zero_init_residual = zero_init_residual
-        norm_cfg = norm_cfg or BN
-        types: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
+        types: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=BN if norm_cfg is None else norm_cfg)
 
-        stem_channels = stem_channels or base_channels
         stem = triple_3x3 if deep_stem else single_7x7
-        layers = stem(in_channels, stem_channels, act_cfg=act_cfg or RELU, **types)
+        layers = stem(in_channels, stem_channels, act_cfg=RELU if act_cfg is None else act_cfg, **types)
         self.add_stem(layers, channels=stem_channels, stride=2)
         self.add_pool({"maxpool": nn.MaxPool2d(3, stride=2, padding=1)}, stride=4)
 
-        for index, entry in enumerate(plugins or ()):
-            if entry["position"] not in block.positions:
-                allowed = " or ".join(map(repr, block.positions))
-                raise ConfigError(
-                    f"must be {allowed} in a {block.__name__}, got {entry['position']!r}",
-                    ("plugins", index, "position"),
-                )
+        block.check_positions(plugins)
         make_block = partial(block, style=style, with_cp=with_cp, act_cfg=act_cfg, **types)
         downsample = partial(build_downsample, avg_down=avg_down, **types)
-        specs = _stage_specs(
+        specs = stage_specs(
             depths,
             base_channels=base_channels,
             strides=strides,
@@ -159,6 +154,7 @@ class ResNet(Backbone):
             dcn=dcn,
             stage_with_dcn=stage_with_dcn,
             plugins=plugins,
+            block_args=self.block_args,
         )
         channels, stride = stem_channels, 4
         for index, spec in enumerate(specs[: self.stages_to_build]):
@@ -167,6 +163,8 @@ class ResNet(Backbone):
             stage = build_stage(make_block, spec, channels, outplanes, downsample)
             self.add_stage(f"layer{index + 1}", stage, channels=outplanes, stride=stride)
             channels = outplanes
+        if zero_init_residual:
+            self._warn_of_gammas_left_out()
 
     @classmethod
     def _architecture(cls, depth: int, num_stages: int) -> tuple[Any, tuple[int, ...]]:
@@ -178,24 +176,39 @@ class ResNet(Backbone):
             raise ConfigError(f"must be from 1 to {len(depths)}, got {num_stages!r}", ("num_stages",))
         return block, depths[:num_stages]
 
+    def block_args(self, planes: int, base_channels: int) -> dict[str, Any]:
+        """What the blocks of a stage are built with beside what all stages share; a family's own numbers.
+
+        Args:
+            planes: Width of the stage.
+            base_channels: Width of the first stage.
+        """
+        return {}
+
     @property
     def norm1(self) -> nn.Module:
-        """The norm of the stem's 7x7 convolution."""
+        """The norm of the stem's 7x7 convolution; a deep stem has none of this name, but stem[1], stem[4], stem[7]."""
         if "conv1" not in self.stem_names:
-            raise AttributeError("a deep stem has no norm1; its norms are stem[1], stem[4] and stem[7]")
+            raise AttributeError("norm1")
         return self.get_submodule(self.stem_names[1])
 
     def default_init(self, module: nn.Module) -> None:
         """As every backbone; then the last gamma of each block, as `zero_init_residual` says."""
         super().default_init(module)
-        if self.zero_init_residual is False:
-            return
-        done = [block.zero_init_last() for block in module.modules() if isinstance(block, ResidualBlock)]
-        if self.zero_init_residual and not all(done):
+        if self.zero_init_residual is not False:
+            for block in module.modules():
+                if isinstance(block, ResidualBlock):
+                    block.zero_init_last()
+
+    def _warn_of_gammas_left_out(self) -> None:
+        """Says that `zero_init_residual=True` left out blocks; those of frozen stages are left out in silence."""
+        trained = [self.get_submodule(name) for name in self.stage_names[max(self.frozen_stages, 0) :]]
+        blocks = [block for stage in trained for block in stage.modules() if isinstance(block, ResidualBlock)]
+        if not all(block.last_gamma_trains() for block in blocks):
             warnings.warn(
                 "zero_init_residual=True leaves out blocks whose last gamma cannot train (it is frozen, or there is "
                 "none): at 0, they would never learn anything",
-                stacklevel=2,
+                stacklevel=3,
             )
 
 
@@ -213,86 +226,3 @@ class ResNetV1d(ResNet):
 
     def __init__(self, depth: int, *args: Any, deep_stem: bool = True, avg_down: bool = True, **kwargs: Any) -> None:
         super().__init__(depth, *args, deep_stem=deep_stem, avg_down=avg_down, **kwargs)  # type: ignore[misc]
-
-
-def _stage_specs(
-    depths: tuple[int, ...],
-    *,
-    base_channels: int,
-    strides: Sequence[int] | None,
-    dilations: Sequence[int] | None,
-    output_stride: int | None,
-    contract_dilation: bool | None,
-    multi_grid: Sequence[int] | None,
-    drop_path_rate: float,
-    dcn: DeformableCfg | None,
-    stage_with_dcn: Sequence[bool] | None,
-    plugins: Sequence[PluginEntry] | None,
-) -> list[StageSpec]:
-    """Arguments for the whole net as numbers for each stage."""
-    num_stages = len(depths)
-    if output_stride is not None:
-        if strides is not None or dilations is not None:
-            raise ConfigError("sets strides and dilations; remove those, or this", ("output_stride",))
-        strides, dilations = _dilated(output_stride, num_stages)
-        contract_dilation = True if contract_dilation is None else contract_dilation
-    strides = _per_stage("strides", strides, (1, 2, 2, 2)[:num_stages])
-    dilations = _per_stage("dilations", dilations, (1,) * num_stages)
-    deformable = _per_stage("stage_with_dcn", stage_with_dcn, (False,) * num_stages)
-    if dcn is not None and stage_with_dcn is None:
-        example = (False,) + (True,) * (num_stages - 1)
-        raise ConfigError(f"needs stage_with_dcn to say in which stages, such as {example}", ("dcn",))
-    if dcn is None and any(deformable):
-        raise ConfigError("needs dcn to say which convolution, such as dcn=dict(type='DCNv2')", ("stage_with_dcn",))
-    if multi_grid is not None and (num_stages < 4 or len(multi_grid) != depths[-1]):
-        wanted = f"{depths[-1]} dilations, one a block of the last stage" if num_stages == 4 else "num_stages=4"
-        raise ConfigError(f"needs {wanted}, got {tuple(multi_grid)}", ("multi_grid",))
-    masks = [
-        _per_stage("stages", entry.get("stages"), (True,) * num_stages, ("plugins", index))
-        for index, entry in enumerate(plugins or ())
-    ]
-    total, before = sum(depths), 0
-    specs = []
-    for index, (blocks, dilation) in enumerate(zip(depths, dilations)):
-        first = dilation // 2 if contract_dilation and dilation > 1 else dilation
-        by_block = (first,) + (dilation,) * (blocks - 1)
-        if multi_grid is not None and index == num_stages - 1:
-            by_block = tuple(multi_grid)
-        specs.append(
-            StageSpec(
-                planes=base_channels * 2**index,
-                stride=strides[index],
-                dilations=by_block,
-                drop_paths=tuple(drop_path_rate * i / max(total - 1, 1) for i in range(before, before + blocks)),
-                dcn=dcn if deformable[index] else None,
-                plugins=tuple(entry for entry, mask in zip(plugins or (), masks) if mask[index]),
-            )
-        )
-        before += blocks
-    return specs
-
-
-def _dilated(output_stride: int, num_stages: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Strides and dilations that end at `output_stride`: what a stride would have exceeded becomes dilation."""
-    strides: list[int] = []
-    dilations: list[int] = []
-    reached, dilation = 4, 1
-    for stride in (1, 2, 2, 2)[:num_stages]:
-        if reached * stride > output_stride:
-            dilation *= stride
-            stride = 1
-        reached *= stride
-        strides.append(stride)
-        dilations.append(dilation)
-    return tuple(strides), tuple(dilations)
-
-
-def _per_stage(
-    name: str, values: Sequence[T] | None, default: tuple[T, ...], path: tuple[str | int, ...] = ()
-) -> tuple[T, ...]:
-    """One value a stage; `default`, which has the right length, where None is given."""
-    if values is None:
-        return default
-    if len(values) != len(default):
-        raise ConfigError(f"needs {len(default)} values, one a stage, got {tuple(values)}", (*path, name))
-    return tuple(values)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
@@ -24,6 +25,7 @@ class StageSpec:
         drop_paths: Drop-path probability of each block.
         dcn: Type of the deformable convolutions, None for none.
         plugins: What its blocks carry.
+        block_args: What else its blocks are built with: a width, groups, …
     """
 
     planes: int
@@ -32,6 +34,7 @@ class StageSpec:
     drop_paths: tuple[float, ...]
     dcn: DeformableCfg | None = None
     plugins: tuple[PluginEntry, ...] = ()
+    block_args: Mapping[str, Any] = field(default_factory=dict)
 
 
 def build_stage(
@@ -64,6 +67,7 @@ def build_stage(
                 dcn=spec.dcn,
                 plugins=spec.plugins,
                 drop_path=drop_path,
+                **spec.block_args,
             )
         )
         inplanes = outplanes

@@ -17,7 +17,7 @@ class Pretrained:
     """Weights from a checkpoint.
 
     Args:
-        checkpoint: A path or a name that `load_checkpoint` knows.
+        checkpoint: A path that `load_checkpoint` can read.
         prefix: What stands before the backbone's keys in the checkpoint; None: found out.
     """
 

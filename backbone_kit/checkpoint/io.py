@@ -35,8 +35,7 @@ def read_state_dict(source: str | os.PathLike[str]) -> dict[str, Tensor]:
     except CheckpointError:
         raise
     except pickle.UnpicklingError as error:
-        reason = str(error).split("\n")[0]
-        raise CheckpointError(f"{path}: refused, it asks to run code or is no checkpoint ({reason})") from error
+        raise CheckpointError(f"{path}: refused: it is no checkpoint, or asks for more than tensors") from error
     except Exception as error:
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error})") from error
     return find_state_dict(content, str(path))

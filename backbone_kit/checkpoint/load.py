@@ -6,14 +6,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from .io import find_state_dict, read_state_dict
 
-PREFIXES = ("", "module.", "backbone.", "module.backbone.", "encoder.", "_orig_mod.")
-OPTIONAL = "num_batches_tracked"
+PREFIXES = ("", "module.", "backbone.", "module.backbone.", "model.backbone.", "encoder.", "_orig_mod.")
 
 
 @dataclass(frozen=True)
@@ -50,16 +48,19 @@ def load_checkpoint(
 ) -> LoadReport:
     """Loads weights whose keys are the model's own, perhaps under a prefix.
 
+    A checkpoint may lack batch counters, and what a layer of the model can do without: its class lists those keys in
+    `optional_keys`, as the convolution with adaptive weight standardisation does, which finds them in a plain weight.
+
     Args:
         model: What receives the weights; untouched when the load fails.
         source: A path (`.pth`, `.pt`, `.safetensors`) or a state dict.
-        strict: Whether every key of the model must be served, batch counters aside.
+        strict: Whether every key of the model must be served.
         prefix: What stands before the model's keys in `source`, with or without the dot; None: the one, of none,
             'module.', 'backbone.' and their like, that serves most keys.
 
     Raises:
-        CheckpointError: The source cannot be read; a tensor has another shape; strict and a key is missing; or fewer
-            than half of the model's keys are served.
+        CheckpointError: The source cannot be read; a tensor has another shape; strict and a key is missing; fewer than
+            half of the model's keys are served; or the model has no memory yet, being on the meta device.
     """
     if isinstance(source, Mapping):
         name = "the state dict"
@@ -68,35 +69,42 @@ def load_checkpoint(
         name = str(source)
         weights = read_state_dict(source)
     own = model.state_dict()
+    if any(value.is_meta for value in own.values()):
+        raise CheckpointError(f"{name}: the model is on the meta device; call model.to_empty(device='cpu') first")
     if prefix is None:
         prefix = max(PREFIXES, key=lambda start: sum(start + key in weights for key in own))
     elif prefix and not prefix.endswith("."):
         prefix += "."
     found = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     found = {_renamed(key, own): value for key, value in found.items()}
-    matched = [key for key in own if key in found]
+    matched = {key: found[key] for key in own if key in found}
     missing = [key for key in own if key not in found]
     wrong = [
-        f"{key} is {tuple(found[key].shape)} there, {tuple(own[key].shape)} here"
-        for key in matched
-        if found[key].shape != own[key].shape
+        f"{key} is {tuple(value.shape)} there, {tuple(own[key].shape)} here"
+        for key, value in matched.items()
+        if value.shape != own[key].shape
     ]
-    needed = [key for key in missing if not key.endswith(OPTIONAL)]
+    needed = [key for key in missing if key not in _optional(model)]
     if wrong:
         raise CheckpointError(f"{name}: {_few(wrong)}. Is this the checkpoint of that depth and width?")
     if 2 * len(matched) < len(own) or (strict and needed):
-        under = f" under {prefix!r}" if prefix else ""
         raise CheckpointError(
-            f"{name}: serves {len(matched)} of the model's {len(own)} keys{under}; missing: {_few(needed)}; "
-            f"it has: {_few(list(weights))}"
+            f"{name}: serves {len(matched)} of the model's {len(own)} keys under the prefix {prefix!r}; "
+            f"missing: {_few(needed)}; it has: {_few(list(weights))}; for another prefix, pass prefix='...'"
         )
-    with torch.no_grad():
-        for key in matched:
-            own[key].copy_(found[key])
-    aside = [key for key in weights if not key.startswith(prefix)]
-    return LoadReport(
-        name, prefix, tuple(matched), tuple(missing), tuple(key for key in found if key not in own), tuple(aside)
-    )
+    model.load_state_dict(matched, strict=False)
+    unexpected = tuple(key for key in found if key not in own)
+    left_aside = tuple(key for key in weights if not key.startswith(prefix))
+    return LoadReport(name, prefix, tuple(matched), tuple(missing), unexpected, left_aside)
+
+
+def _optional(model: nn.Module) -> set[str]:
+    """The model's keys that a checkpoint may lack."""
+    return {
+        f"{path}.{key}" if path else key
+        for path, module in model.named_modules()
+        for key in (*getattr(module, "optional_keys", ()), "num_batches_tracked")
+    }
 
 
 def _renamed(key: str, own: Mapping[str, Tensor]) -> str:

@@ -37,7 +37,7 @@ def positive_int(text: str) -> int:
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """The config file and changes to it."""
-    parser.add_argument("config", help="a config file (.yaml, .json, .py)")
+    parser.add_argument("config", help="a config file (.yaml, .json, .py), or a model name")
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -57,8 +57,13 @@ def add_format_arguments(parser: argparse.ArgumentParser) -> None:
 def read_config(args: argparse.Namespace) -> Config:
     """The config that the arguments name, with the changes they ask for."""
     from ..config import Config, parse_override
+    from ..names import NAMED, find_config, is_name
 
-    config = Config.fromfile(args.config)
+    if is_name(args.config):
+        config = Config.fromfile(find_config(args.config))
+        config.merge_from_dict(NAMED, source=f"the name {args.config}")
+    else:
+        config = Config.fromfile(args.config)
     if args.cfg_options:
         config.merge_from_dict(dict(parse_override(option) for option in args.cfg_options))
     return config

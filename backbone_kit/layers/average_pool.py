@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-def is_exporting() -> bool:
-    """Whether this runs under `torch.export`; before torch 2.7, whether under any compiler."""
-    known = getattr(torch.compiler, "is_exporting", None)
-    return known() if known is not None else torch.compiler.is_compiling()
+from .tracing import is_exporting
 
 
 class CeilAvgPool2d(nn.AvgPool2d):

@@ -62,6 +62,7 @@ class ConvAWS2d(StandardizedConv2d):
     Source: arXiv:2006.02334, section 4 (the weight of SAC).
     """
 
+    optional_keys = ("weight_gamma", "weight_beta")
     weight_gamma: Tensor
     weight_beta: Tensor
 

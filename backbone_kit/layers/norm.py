@@ -71,8 +71,9 @@ def build_norm_layer(cfg: NormCfg, num_features: int, postfix: int | str = "") -
         >>> build_norm_layer(dict(type='GN', num_groups=32), 256, postfix=2)
         ('gn2', GroupNorm(32, 256, eps=1e-05, affine=True...))
     """
-    kind = NORM_LAYERS.get(cfg["type"]) if isinstance(cfg, Mapping) and isinstance(cfg.get("type"), str) else None
-    if kind is not None and "num_channels" in parameters(kind):
+    kind = cfg.get("type") if isinstance(cfg, Mapping) else None
+    kind = NORM_LAYERS.get(kind) if isinstance(kind, str) else kind
+    if callable(kind) and "num_channels" in parameters(kind):
         layer = NORM_LAYERS.construct(cfg, num_channels=num_features)
     else:
         layer = NORM_LAYERS.construct(cfg, num_features)

@@ -14,7 +14,8 @@ from torch import nn
 
 from backbone_kit import BACKBONES, Config, ConfigError, build_backbone, from_openmmlab, list_backbones
 from backbone_kit.backbones import ResNet
-from backbone_kit.backbones.names import named_configs
+from backbone_kit.names import named_configs
+from backbone_kit.openmmlab import DEFAULTS
 
 R18: dict[str, Any] = {"type": "ResNet", "depth": 18, "base_channels": 8}
 
@@ -97,6 +98,12 @@ def test_a_scope_in_the_type_goes_before_it() -> None:
     cfg = {"default_scope": "mmdet", "model": {"backbone": {"type": "mmpretrain.ResNet", "depth": 18}}}
     assert build_backbone(cfg).out_indices == (3,)
     assert build_backbone({"type": "mmdet.ResNet", "depth": 18}).norm_eval
+
+
+def test_every_resnet_has_the_defaults_of_each_package() -> None:
+    family = {name for name in BACKBONES if issubclass(BACKBONES.get(name), ResNet)}
+    assert family <= set(DEFAULTS["mmseg"])
+    assert family <= set(DEFAULTS["mmpretrain"])
 
 
 def test_from_openmmlab_leaves_the_given_dict_alone_and_nested_scopes_out() -> None:

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbone_kit import BACKBONES, Config, build_backbone
 from backbone_kit.backbones import Backbone
-from backbone_kit.backbones.names import named_configs
+from backbone_kit.names import named_configs
 
 from ..torch_versions import dynamic_export
 

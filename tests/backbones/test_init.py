@@ -51,6 +51,12 @@ def test_zero_init_of_a_frozen_gamma_is_refused_aloud() -> None:
     assert set(gammas(net)) == {1.0}
 
 
+def test_zero_init_says_nothing_of_stages_that_are_frozen() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ResNet(18, base_channels=8, zero_init_residual=True, frozen_stages=1)
+
+
 def test_deformable_offsets_start_at_zero() -> None:
     net = ResNet(50, base_channels=8, dcn={"type": "DCN"}, stage_with_dcn=(False, True, True, True))
     net.init_weights()
@@ -98,6 +104,18 @@ def test_a_net_from_the_meta_device_is_filled_whole() -> None:
     net.init_weights()
     assert all(torch.isfinite(tensor).all() for tensor in net.state_dict().values())
     assert (net.bn1.running_var == 1).all()
+
+
+def test_a_net_from_the_meta_device_is_filled_whole_under_an_init_cfg_too() -> None:
+    with torch.device("meta"):
+        net = ResNet(18, base_channels=8, init_cfg={"type": "Constant", "val": 0.5, "layer": "Conv2d"})
+    net = net.to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in [*net.parameters(), *net.buffers()]:
+            tensor.fill_(float("nan") if tensor.is_floating_point() else -1)
+    net.init_weights()
+    assert all(torch.isfinite(tensor).all() for tensor in net.state_dict().values())
+    assert (net.layer3[0].conv1.weight == 0.5).all()
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone.", "module."])
@@ -191,6 +209,21 @@ def test_training_on_empty_statistics_is_said_once(options: dict[str, Any], caus
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         net(x)
+
+
+def test_fused_weights_and_weights_from_elsewhere_are_no_reason_for_words() -> None:
+    net = build_backbone(R18, norm_cfg={"type": "BN", "requires_grad": False})
+    for name, parameter in net.named_parameters():
+        if name.endswith("bias"):  # Detectron's: mean 0 and variance 1, all of the norm in scale and shift
+            nn.init.constant_(parameter, 0.1)
+    loaded = build_backbone({**R18, "pretrained": "weights.pth"}, norm_eval=False)
+    for key, value in loaded.state_dict().items():
+        if key.endswith("running_mean"):
+            value.fill_(0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for each in (net, loaded):
+            each(torch.randn(2, 3, 32, 32))
 
 
 def test_statistics_that_moved_are_no_reason_for_words() -> None:

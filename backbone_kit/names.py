@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from functools import lru_cache
 from pathlib import Path
 
-from ..errors import ConfigError, did_you_mean
+from .errors import ConfigError, did_you_mean
 
 NAMED = {"norm_eval": False, "frozen_stages": -1}
 """What a name means beside its file: a net to train, or to take features from."""
@@ -14,7 +15,7 @@ NAMED = {"norm_eval": False, "frozen_stages": -1}
 
 def config_root() -> Path:
     """The folder of the configs that come with the package: inside an installed one, beside it in a checkout."""
-    package = Path(__file__).parent.parent
+    package = Path(__file__).parent
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
 
@@ -23,6 +24,11 @@ def config_root() -> Path:
 def named_configs() -> dict[str, Path]:
     """Model names and their files, in alphabetical order."""
     return {path.stem: path for path in sorted(config_root().glob("[!_]*/*.yaml"), key=lambda path: path.stem)}
+
+
+def is_name(cfg: str | os.PathLike[str]) -> bool:
+    """Whether this is a model name: it has not the suffix of a config file."""
+    return Path(cfg).suffix not in (".yaml", ".yml", ".json", ".py")
 
 
 def find_config(name: str) -> Path:

@@ -1,0 +1,104 @@
+"""What a family of its own builds on: block arguments, layers on the way out, the order of parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from backbone_kit.backbones import Backbone, ResNet
+from backbone_kit.backbones.blocks import Bottleneck
+
+from .test_peers import LAYERS, randomized, relative_difference, served
+
+
+class Grouped(ResNet):
+    """ResNeXt and wide ResNets: three lines on ResNet."""
+
+    def __init__(self, depth: int, groups: int, base_width: int, **kwargs: Any) -> None:
+        self.groups, self.base_width = groups, base_width
+        super().__init__(depth, **kwargs)
+
+    def block_args(self, planes: int, base_channels: int) -> dict[str, Any]:
+        return {"width": planes * self.base_width // base_channels * self.groups, "groups": self.groups}
+
+
+@pytest.mark.parametrize(("name", "groups", "base_width"), [("resnext50_32x4d", 32, 4), ("wide_resnet50_2", 1, 128)])
+@torch.no_grad()
+def test_width_and_groups_make_torchvisions_resnext_and_wide_resnet(name: str, groups: int, base_width: int) -> None:
+    peer = randomized(getattr(torchvision.models, name)(weights=None))
+    levels = torchvision.models._utils.IntermediateLayerGetter(peer, LAYERS)
+    x = torch.randn(1, 3, 65, 97, generator=torch.Generator().manual_seed(1))
+    ours = served(Grouped(50, groups, base_width), peer.state_dict())(x)
+    assert relative_difference(ours, list(levels(x).values())) < 1e-5
+
+
+def test_plugins_and_dcn_take_the_width() -> None:
+    plugins = [
+        {"cfg": {"type": "ContextBlock", "ratio": 0.25, "postfix": position}, "position": position}
+        for position in Bottleneck.positions
+    ]
+    dcn = {"type": "DCNv2", "deform_groups": 2}
+    block = Bottleneck(256, 64, width=128, groups=4, plugins=plugins, dcn=dcn).eval()  # type: ignore[arg-type]
+    widths = [getattr(block, name).conv_mask.in_channels for name in block.plugin_names]
+    assert widths == [128, 128, 256]
+    assert (block.conv2.groups, block.conv2.weight.shape) == (4, (128, 32, 3, 3))
+    assert block(torch.randn(1, 256, 8, 8)).shape == (1, 256, 8, 8)
+
+
+class Normed(Backbone):
+    """Each stage doubles; each output is normalised on its way out."""
+
+    def __init__(self, stages: int = 2, **kwargs: Any) -> None:
+        super().__init__(num_stages=2, **kwargs)
+        self.add_stem({"stem": nn.Conv2d(3, 4, 2, stride=2)}, channels=4, stride=2)
+        self.add_pool({"pool": nn.AvgPool2d(2)}, stride=4)
+        for i in range(min(stages, self.stages_to_build)):
+            norm = {f"norm{i}": nn.BatchNorm2d(4)}
+            self.add_stage(f"stage{i}", nn.Sequential(nn.Conv2d(4, 4, 1)), channels=4, stride=4, out=norm)
+
+
+def test_layers_on_the_way_out_are_applied_there_and_only_there() -> None:
+    net = Normed().eval()
+    for norm, factor in ((net.norm0, 2.0), (net.norm1, 3.0)):
+        nn.init.constant_(norm.bias, factor)
+    x = torch.randn(1, 3, 16, 16)
+    first = net.stage0(net.pool(net.stem(x)))
+    expected = (net.norm0(first), net.norm1(net.stage1(first)))
+    for maps in (net(x), list(net.forward_intermediates(x).values())[1:]):
+        for ours, theirs in zip(maps, expected):
+            torch.testing.assert_close(ours, theirs)
+    assert [part["modules"] for part in net.describe()] == [
+        ("stem",),
+        ("pool",),
+        ("stage0", "norm0"),
+        ("stage1", "norm1"),
+    ]
+    assert [part["stride"] for part in net.describe()] == [2, 4, 4, 4]
+
+
+def test_they_freeze_and_rest_with_their_stage() -> None:
+    net = Normed(frozen_stages=1).train()
+    assert not any(parameter.requires_grad for parameter in net.norm0.parameters())
+    assert not net.norm0.training
+    assert net.norm1.training
+    assert not Normed(norm_eval=True).train().norm1.training
+
+
+def test_a_bias_of_a_convolution_starts_at_zero() -> None:
+    assert not Normed().stem.bias.any()
+
+
+def test_parts_in_a_wrong_order_or_number_are_told() -> None:
+    class Headless(Backbone):
+        def __init__(self) -> None:
+            super().__init__(num_stages=1)
+            self.add_stage("stage0", nn.Identity(), channels=3, stride=1)
+
+    with pytest.raises(RuntimeError, match=r"add_stage\('stage0'\) comes before add_stem"):
+        Headless()
+    with pytest.raises(RuntimeError, match="Normed added 1 of 2 stages"):
+        Normed(stages=1)(torch.randn(1, 3, 16, 16))

@@ -1,0 +1,161 @@
+"""Checkpoints load whole or not at all, and nothing in a file is executed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from backbone_kit import CheckpointError, build_backbone, load_checkpoint
+from backbone_kit.backbones import ResNet
+
+
+def small(**options: Any) -> ResNet:
+    return ResNet(18, base_channels=8, num_stages=2, zero_init_residual=False, **options)
+
+
+def equal(net: nn.Module, weights: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, weights[key]) for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("container", [None, "state_dict", "model", "model_state"])
+def test_the_state_dict_is_found_in_what_training_runs_save(tmp_path: Path, container: str | None) -> None:
+    weights = small().state_dict()
+    torch.save({container: weights, "epoch": 12} if container else weights, tmp_path / "a.pth")
+    net = small()
+    report = load_checkpoint(net, tmp_path / "a.pth")
+    assert equal(net, weights)
+    assert (len(report.matched), report.missing) == (len(weights), ())
+
+
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    weights = small().state_dict()
+    save_file(weights, tmp_path / "a.safetensors")
+    net = small()
+    load_checkpoint(net, tmp_path / "a.safetensors")
+    assert equal(net, weights)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.backbone.", "model.backbone.", "_orig_mod."])
+def test_known_prefixes_are_found_and_other_parts_left_aside(prefix: str) -> None:
+    weights = small().state_dict()
+    file = {f"{prefix}{key}": value for key, value in weights.items()} | {"neck.conv.weight": torch.zeros(1)}
+    net = small()
+    report = load_checkpoint(net, file)
+    assert equal(net, weights)
+    assert report.prefix == prefix
+    assert (*report.left_aside, *report.unexpected) == ("neck.conv.weight",)
+
+
+@pytest.mark.parametrize("prefix", ["student", "student."])
+def test_any_other_prefix_is_named(prefix: str) -> None:
+    weights = small().state_dict()
+    file = {f"student.{key}": value for key, value in weights.items()}
+    net = small()
+    with pytest.raises(CheckpointError, match=r"serves 0 of the model's \d+ keys .* pass prefix='\.\.\.'"):
+        load_checkpoint(net, file)
+    load_checkpoint(net, file, prefix=prefix)
+    assert equal(net, weights)
+    cfg = {"type": "Pretrained", "checkpoint": "unused", "prefix": prefix}
+    assert build_backbone("resnet18", init_cfg=cfg)._weights.prefix == prefix
+
+
+def test_batch_counters_may_be_missing_and_nothing_else_may() -> None:
+    weights = small().state_dict()
+    without = {key: value for key, value in weights.items() if "num_batches" not in key}
+    net = small()
+    assert not equal(net, weights)
+    load_checkpoint(net, without)
+    assert torch.equal(net.conv1.weight, weights["conv1.weight"])
+    del without["bn1.running_mean"]
+    with pytest.raises(CheckpointError, match=r"missing: bn1\.running_mean"):
+        load_checkpoint(net, without)
+    assert load_checkpoint(net, without, strict=False).missing.count("bn1.running_mean") == 1
+
+
+def test_under_half_served_is_refused_even_when_not_strict() -> None:
+    weights = small().state_dict()
+    few = {key: value for key, value in weights.items() if key.startswith("layer1.0")}
+    with pytest.raises(CheckpointError, match=rf"serves {len(few)} of the model's {len(weights)} keys"):
+        load_checkpoint(small(), few, strict=False)
+
+
+def test_a_failed_load_leaves_the_model_untouched() -> None:
+    net = small()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    weights = small().state_dict()
+    weights["layer2.1.conv2.weight"] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match=r"layer2\.1\.conv2\.weight is \(1,\) there, \(16, 16, 3, 3\) here"):
+        load_checkpoint(net, weights)
+    assert equal(net, before)
+
+
+def test_adaptive_standardisation_finds_its_buffers_in_a_plain_weight() -> None:
+    plain = small().eval()
+    adaptive = small(conv_cfg={"type": "ConvAWS"}).eval()
+    load_checkpoint(adaptive, plain.state_dict())
+    x = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        for ours, expected in zip(adaptive(x), plain(x)):
+            torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_without_memory_is_refused() -> None:
+    with torch.device("meta"):
+        net = small()
+    with pytest.raises(CheckpointError, match=r"on the meta device; call model\.to_empty\(device='cpu'\) first"):
+        load_checkpoint(net, small().state_dict())
+
+
+class Malicious:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("was-executed",)
+
+
+def test_nothing_in_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": small().state_dict(), "hook": Malicious()}, "a.pth")
+    Path("b.pth").write_bytes(pickle.dumps(Malicious(), protocol=2))
+    for name in ("a.pth", "b.pth"):
+        with pytest.raises(
+            CheckpointError, match=rf"{name}: refused: it is no checkpoint, or asks for more than tensors"
+        ):
+            load_checkpoint(small(), name)
+    assert not Path("was-executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.pth", None, "no such file"),
+        ("empty.pth", b"", r"cannot be read as a checkpoint|refused"),
+        ("text.pth", b"hello", r"refused|cannot be read"),
+        ("bad.safetensors", b"\xff" * 64, "cannot be read as a checkpoint"),
+    ],
+)
+def test_what_is_no_checkpoint_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{name}: ({message})"):
+        load_checkpoint(small(), tmp_path / name)
+
+
+def test_a_file_without_tensors_is_named(tmp_path: Path) -> None:
+    torch.save({"epoch": 3}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a\.pth: holds no tensors, only: epoch; looked for state_dict, model"):
+        load_checkpoint(small(), tmp_path / "a.pth")
+    torch.save([torch.zeros(1)], tmp_path / "b.pth")
+    with pytest.raises(CheckpointError, match=r"b\.pth: holds a list, not a state dict"):
+        load_checkpoint(small(), tmp_path / "b.pth")
+
+
+@pytest.mark.parametrize("source", ["torchvision://resnet50", "https://example.invalid/a.pth"])
+def test_downloads_say_what_to_do(source: str) -> None:
+    with pytest.raises(CheckpointError, match="names a download; fetch the file and give its path instead"):
+        load_checkpoint(small(), source)
