@@ -5,8 +5,9 @@ Every user mistake ends in one of them: it names the place, the value, what is a
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 Path = tuple[str | int, ...]
@@ -60,6 +61,23 @@ class ConfigError(ValueError):
     def within(self, *path: str | int) -> ConfigError:
         """The same error seen from further out: `path` is put in front of every problem's path."""
         return ConfigError([replace(problem, path=(*path, *problem.path)) for problem in self.problems])
+
+
+@contextlib.contextmanager
+def located(*path: str | int) -> Iterator[None]:
+    """Puts `path` in front of what a ConfigError raised inside of it names: the key whose value is being used.
+
+    Examples:
+        >>> with located('norm_cfg'):
+        ...     raise ConfigError('must be positive', ('eps',))
+        Traceback (most recent call last):
+        ...
+        backbone_kit.errors.ConfigError: norm_cfg.eps: must be positive
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise error.within(*path) from error.__cause__
 
 
 class CheckpointError(ValueError):

@@ -47,7 +47,10 @@ def from_openmmlab(cfg: Mapping[str, Any], source: str = "mmdet") -> dict[str, A
             f"source must be 'mmdet', 'mmseg' or 'mmpretrain', got {source!r}{did_you_mean(source, SCOPES)}"
         )
     scope, kind = _split(cfg.get("type"))
-    result: dict[str, Any] = _unscoped(copy.deepcopy(cfg))
+    try:
+        result: dict[str, Any] = _unscoped(copy.deepcopy(cfg))
+    except TypeError as error:
+        raise ConfigError(f"holds a value that cannot be copied ({error}); a config is made of plain data") from error
     for key, value in DEFAULTS[SCOPES[scope or source]].get(kind, {}).items():
         result.setdefault(key, value)
     return result

@@ -195,6 +195,8 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Map
     """
     if not isinstance(registry, Registry):
         raise ConfigError(f"registry must be a Registry, got {registry!r}")
+    if default_args is not None and not isinstance(default_args, Mapping):
+        raise ConfigError(f"default_args must be a dict, got {default_args!r} ({type(default_args).__name__})")
     if not default_args or not isinstance(cfg, Mapping):
         return registry.construct(cfg)
     try:
@@ -214,7 +216,7 @@ def _located(problem: Problem, cfg: Any) -> Problem:
         elif not (isinstance(node, (list, tuple)) and isinstance(part, int) and part < len(node)):
             break
         node = node[part]
-    if not source and isinstance(cfg, Mapping):
+    if isinstance(cfg, Mapping) and not (problem.path and problem.path[0] in cfg):  # of what is not there: the whole
         source = next((_source(cfg, key) for key in ("type", *cfg) if key in cfg), "")
     return replace(problem, source=source)
 

@@ -124,7 +124,7 @@ def check_value(value: Any, annotation: Any, path: Path) -> list[Problem]:
     if _is_sequence(annotation) and isinstance(value, (list, tuple, range)):
         return _check_items(value, arguments, path)
     if origin is Literal:
-        if any(value == choice and type(value) is type(choice) for choice in arguments):
+        if any(value == choice and isinstance(value, bool) is isinstance(choice, bool) for choice in arguments):
             return []
         allowed = " or ".join(repr(choice) for choice in arguments)
         near = did_you_mean(value, [c for c in arguments if isinstance(c, str)]) if isinstance(value, str) else ""

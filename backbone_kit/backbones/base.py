@@ -17,6 +17,7 @@ from ..checkpoint import LoadReport, load_checkpoint
 from ..errors import ConfigError
 from ..layers.weight_init import initialize
 from ..registry import Registry
+from ..signature import check_arguments, parameters
 from .first_step import warn_of_initial_statistics, warn_of_unloaded_weights
 from .levels import FeatureInfo, normalized_indices
 from .weights import InitCfg, split_init_cfg
@@ -56,6 +57,15 @@ class Backbone(nn.Module):
     """
 
     size_divisibility: int = 1
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Checks the arguments against the signature, as a config's are, also where there is no config."""
+        if args or kwargs:  # copies and pickles come without
+            names = (name for name, p in parameters(cls).items() if p.kind is p.POSITIONAL_OR_KEYWORD)  # type: ignore[arg-type]
+            problems = check_arguments(cls, {**dict(zip(names, args)), **kwargs})
+            if problems:
+                raise ConfigError(problems)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -102,7 +112,7 @@ class Backbone(nn.Module):
         self.stem_names = tuple(layers)
         for name, layer in layers.items():
             self._add(0, name, layer)
-        self.feature_info = (FeatureInfo("stem", channels, stride),)
+        self.feature_info = (FeatureInfo("stem", int(channels), int(stride)),)
 
     def add_pool(self, layers: Mapping[str, nn.Module], *, stride: int) -> None:
         """Registers what runs between the level 'stem' and the first stage; it freezes with the stem.
@@ -140,7 +150,7 @@ class Backbone(nn.Module):
         self.out_names += (tuple(out or ()),)
         for child, module in {name: stage, **(out or {})}.items():
             self._add(len(self.stage_names), child, module)
-        self.feature_info += (FeatureInfo(name, channels, stride),)
+        self.feature_info += (FeatureInfo(name, int(channels), int(stride)),)
 
     def _add(self, position: int, name: str, module: nn.Module) -> None:
         self.add_module(name, module)

@@ -5,39 +5,32 @@ Source: He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import Path, Problem
-from ..layers import CONV_LAYERS, ActivationCfg, ConvCfg, NormCfg, build_conv_layer
+from ..errors import located
+from ..layers import ActivationCfg, build_conv_layer
 from .residual import BN, PluginEntry, ResidualBlock, Style
+from .types import ConvCfg, DeformableCfg, NormCfg
 
 
-class _DeformableChecker:
-    """A conv config that may also say `fallback_on_stride`."""
-
-    def check(self, cfg: Any, path: Path = ()) -> list[Problem]:
-        if not isinstance(cfg, Mapping) or "fallback_on_stride" not in cfg:
-            return CONV_LAYERS.check(cfg, path)
-        value = cfg["fallback_on_stride"]
-        wrong = [] if isinstance(value, bool) else [f"must be True or False, got {value!r}"]
-        return [Problem(text, (*path, "fallback_on_stride")) for text in wrong] + CONV_LAYERS.check(
-            {key: item for key, item in cfg.items() if key != "fallback_on_stride"}, path
-        )
-
-
-DeformableCfg = Annotated[Mapping[str, Any], _DeformableChecker()]
+def build_conv(conv_cfg: ConvCfg | None, *args: Any, **kwargs: Any) -> nn.Module:
+    """A block's convolution, without bias; what is wrong with its config is told as `conv_cfg`."""
+    with located("conv_cfg"):
+        return build_conv_layer(conv_cfg, *args, bias=False, **kwargs)
 
 
 def build_spatial_conv(
     conv_cfg: ConvCfg | None, dcn: DeformableCfg | None, in_channels: int, out_channels: int, stride: int, **kwargs: Any
 ) -> nn.Module:
     """A block's 3x3 convolution: `dcn`, unless there is none or it falls back to `conv_cfg` for its stride."""
-    if dcn is not None and not (dcn.get("fallback_on_stride", False) and stride != 1):
-        conv_cfg = {key: value for key, value in dcn.items() if key != "fallback_on_stride"}
-    return build_conv_layer(conv_cfg, in_channels, out_channels, 3, stride=stride, bias=False, **kwargs)
+    if dcn is None or (dcn.get("fallback_on_stride", False) and stride != 1):
+        return build_conv(conv_cfg, in_channels, out_channels, 3, stride=stride, **kwargs)
+    cfg = {key: value for key, value in dcn.items() if key != "fallback_on_stride"}
+    with located("dcn"):
+        return build_conv_layer(cfg, in_channels, out_channels, 3, stride=stride, bias=False, **kwargs)
 
 
 class BasicBlock(ResidualBlock):
@@ -75,7 +68,7 @@ class BasicBlock(ResidualBlock):
         conv_cfg: ConvCfg | None = None,
         norm_cfg: NormCfg | None = None,
         dcn: DeformableCfg | None = None,
-        plugins: Sequence[PluginEntry] | None = None,
+        plugins: Sequence[PluginEntry | None] | None = None,
         init_cfg: None = None,
         *,
         act_cfg: ActivationCfg | None = None,
@@ -136,7 +129,7 @@ class Bottleneck(ResidualBlock):
         conv_cfg: ConvCfg | None = None,
         norm_cfg: NormCfg | None = None,
         dcn: DeformableCfg | None = None,
-        plugins: Sequence[PluginEntry] | None = None,
+        plugins: Sequence[PluginEntry | None] | None = None,
         init_cfg: None = None,
         *,
         act_cfg: ActivationCfg | None = None,
@@ -150,9 +143,9 @@ class Bottleneck(ResidualBlock):
         outplanes = planes * self.expansion
         first, spatial = (stride, 1) if style == "caffe" else (1, stride)
         inside = {"padding": dilation, "dilation": dilation, "groups": groups}
-        self.add_conv_norm(build_conv_layer(conv_cfg, inplanes, width, 1, stride=first, bias=False), norm_cfg, width)
+        self.add_conv_norm(build_conv(conv_cfg, inplanes, width, 1, stride=first), norm_cfg, width)
         self.add_conv_norm(build_spatial_conv(conv_cfg, dcn, width, width, spatial, **inside), norm_cfg, width)
-        self.add_conv_norm(build_conv_layer(conv_cfg, width, outplanes, 1, bias=False), norm_cfg, outplanes)
+        self.add_conv_norm(build_conv(conv_cfg, width, outplanes, 1), norm_cfg, outplanes)
         self.add_tail(downsample, act_cfg)
         self.add_plugins(plugins, {"after_conv1": width, "after_conv2": width, "after_conv3": outplanes})
 

@@ -16,7 +16,7 @@ from .base import BACKBONES, Backbone
 from .custom import import_custom, resolve_types
 
 PLACES = ((), ("backbone",), ("model", "backbone"), ("model", "detector", "backbone"), ("detector", "backbone"))
-Keys = tuple[str, ...]
+Keys = tuple[str | int, ...]
 
 
 def build_backbone(
@@ -48,7 +48,9 @@ def build_backbone(
         (1024, 2048)
     """
     whole, named = _read(cfg)
-    path = tuple(part for part in at.split(".")) if at is not None else _find(whole)
+    if not isinstance(at, (str, type(None))):
+        raise ConfigError(f"at must be a dotted place such as 'model.backbone', got {at!r} ({type(at).__name__})")
+    path = _find(whole) if at is None else tuple(int(part) if part.isdecimal() else part for part in at.split("."))
     node = _walk(whole, path)
     backbone = _prepared(node, whole, path)
     resolve_types(backbone, import_custom(whole))
@@ -106,11 +108,12 @@ def _get(cfg: Any, path: Keys) -> Any:
 def _walk(cfg: Mapping[str, Any], path: Keys) -> Mapping[str, Any]:
     node: Any = cfg
     for depth, key in enumerate(path):
-        if not isinstance(node, Mapping) or key not in node:
-            keys = [str(each) for each in node] if isinstance(node, Mapping) else []
+        items = dict(enumerate(node)) if isinstance(node, (list, tuple)) else node if isinstance(node, Mapping) else {}
+        if key not in items:
+            keys = [str(each) for each in items]
             hint = did_you_mean(key, keys) or f"; there are: {', '.join(keys) or 'no keys'}"
-            raise ConfigError(f"at={'.'.join(path)!r}: there is no {key!r}{hint}", path[:depth])
-        node = node[key]
+            raise ConfigError(f"at={dotted(path)!r}: there is no {key!r}{hint}", path[:depth])
+        node = items[key]
     if not isinstance(node, Mapping):
         raise ConfigError(f"must be a dict with 'type', got {node!r}", path)
     return node
@@ -119,18 +122,39 @@ def _walk(cfg: Mapping[str, Any], path: Keys) -> Mapping[str, Any]:
 def _prepared(node: Mapping[str, Any], whole: Mapping[str, Any], path: Keys) -> dict[str, Any]:
     """A copy of the backbone's dict that our registry can build."""
     kind, scope = node.get("type"), whole.get("default_scope")
+    if not isinstance(scope, (str, type(None))):
+        raise ConfigError(f"must be a string such as 'mmdet', got {scope!r}", ("default_scope",))
     if scope in SCOPES or (isinstance(kind, str) and kind.split(".")[0] in SCOPES):
         backbone = from_openmmlab(node, source=scope if scope in SCOPES else "mmdet")
     else:
-        backbone = copy.deepcopy(node) if isinstance(node, dict) else dict(node)
+        backbone = _copied(node)
     if not path:  # a file that is the backbone's dict may carry these beside the arguments
         for key in ("default_scope", "custom_imports"):
             backbone.pop(key, None)
     beside = _get(whole, path[:-1]) if path else None
-    weights = beside.get("pretrained") if isinstance(beside, Mapping) else None
-    if isinstance(weights, str) and not backbone.get("pretrained") and not backbone.get("init_cfg"):
-        backbone["pretrained"] = weights
+    if isinstance(beside, Mapping):
+        _take_weights_along(backbone, beside)
     return backbone
+
+
+def _copied(node: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return copy.deepcopy(node) if isinstance(node, dict) else dict(node)
+    except Exception as error:
+        raise ConfigError(f"holds a value that cannot be copied ({error}); a config is made of plain data") from error
+
+
+def _take_weights_along(backbone: dict[str, Any], model: Mapping[str, Any]) -> None:
+    """Weights that are named for the model around the backbone: its own `pretrained`, or a whole detector's checkpoint.
+
+    The latter replaces what the backbone names, as it is loaded after it where that model is built.
+    """
+    init_cfg, weights = model.get("init_cfg"), model.get("pretrained")
+    if isinstance(init_cfg, Mapping) and init_cfg.get("type") == "Pretrained" and "checkpoint" in init_cfg:
+        backbone.pop("pretrained", None)
+        backbone["init_cfg"] = {"type": "Pretrained", "checkpoint": init_cfg["checkpoint"], "prefix": "backbone"}
+    elif weights is not None and not backbone.get("pretrained") and not backbone.get("init_cfg"):
+        backbone["pretrained"] = weights
 
 
 def _nested(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -30,10 +30,12 @@ def import_custom(whole: Mapping[str, Any]) -> list[str]:
     cfg = whole.get("custom_imports")
     if cfg is None:
         return []
-    names = cfg.get("imports") if isinstance(cfg, Mapping) else None
+    names = cfg.get("imports") if isinstance(cfg, Mapping) and set(cfg) <= {"imports", "allow_failed_imports"} else None
     names = [names] if isinstance(names, str) else names
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"must be dict(imports=['module', ...]), got {cfg!r}", ("custom_imports",))
+    if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) and n and n[0] != "." for n in names):
+        raise ConfigError(
+            f"must be dict(imports=['module', ...], allow_failed_imports=False), got {cfg!r}", ("custom_imports",)
+        )
     folder = Path(getattr(whole, "filename", None) or ".").resolve().parent
     imported = []
     with _found_last(str(folder), os.getcwd()):
@@ -43,12 +45,11 @@ def import_custom(whole: Mapping[str, Any]) -> list[str]:
             try:
                 importlib.import_module(name)
                 imported.append(name)
-            except ImportError as error:
-                if not cfg.get("allow_failed_imports", False):
-                    raise ConfigError(
-                        f"cannot import {name!r} ({error}); put it beside the config, or its folder on PYTHONPATH",
-                        ("custom_imports", "imports"),
-                    ) from error
+            except Exception as error:
+                if not (isinstance(error, ImportError) and cfg.get("allow_failed_imports", False)):
+                    cure = "; put it beside the config, or its folder on PYTHONPATH" * isinstance(error, ImportError)
+                    reason = f"cannot import {name!r} ({type(error).__name__}: {error}){cure}"
+                    raise ConfigError(reason, ("custom_imports", "imports")) from error
     return imported
 
 

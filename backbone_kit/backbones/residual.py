@@ -8,10 +8,11 @@ from typing import ClassVar, Literal, TypedDict, get_args
 
 from torch import Tensor, nn
 
-from ..errors import ConfigError
-from ..layers import ActivationCfg, DropPath, NormCfg, PluginCfg, build_activation_layer, build_norm_layer
+from ..errors import ConfigError, located
+from ..layers import ActivationCfg, DropPath, PluginCfg, build_activation_layer, build_norm_layer
 from ..layers.plugin import build_plugin_layer
 from .recompute import recompute
+from .types import NormCfg
 
 BN = {"type": "BN", "requires_grad": True}
 RELU = {"type": "ReLU", "inplace": True}
@@ -81,7 +82,8 @@ class ResidualBlock(nn.Module, ABC):
     def add_conv_norm(self, conv: nn.Module, norm_cfg: NormCfg, channels: int) -> None:
         """Registers the next convolution of f and its norm, as `conv1` and `bn1`, `conv2` and `bn2`, …"""
         index = len(self.norm_names) + 1
-        name, norm = build_norm_layer(norm_cfg, channels, postfix=index)
+        with located("norm_cfg"):
+            name, norm = build_norm_layer(norm_cfg, channels, postfix=index)
         self.add_module(f"conv{index}", conv)
         self.add_module(name, norm)
         self.norm_names.append(name)
@@ -108,14 +110,15 @@ class ResidualBlock(nn.Module, ABC):
 
     def add_tail(self, downsample: nn.Module | None, act_cfg: ActivationCfg | None) -> None:
         """Registers the activation, under the name that checkpoints of this format have, and the shortcut."""
-        self.relu = build_activation_layer(RELU if act_cfg is None else act_cfg)
+        with located("act_cfg"):
+            self.relu = build_activation_layer(RELU if act_cfg is None else act_cfg)
         self.downsample = downsample
 
-    def add_plugins(self, plugins: Sequence[PluginEntry] | None, channels: Mapping[Position, int]) -> None:
+    def add_plugins(self, plugins: Sequence[PluginEntry | None] | None, channels: Mapping[Position, int]) -> None:
         """Registers plugins, by position and in the given order within one.
 
         Args:
-            plugins: Entries for this block; `stages` is not looked at here.
+            plugins: Entries, None for one that is not for this block; `stages` is not looked at here.
             channels: Channels of the map at each position.
 
         Raises:
@@ -124,8 +127,9 @@ class ResidualBlock(nn.Module, ABC):
         self.check_positions(plugins)
         for position in self.positions:
             for index, entry in enumerate(plugins or ()):
-                if entry["position"] == position:
-                    name, layer = build_plugin_layer(entry["cfg"], in_channels=channels[position])
+                if entry is not None and entry["position"] == position:
+                    with located("plugins", index, "cfg"):
+                        name, layer = build_plugin_layer(entry["cfg"], in_channels=channels[position])
                     if hasattr(self, name):
                         raise ConfigError(
                             f"a block has one child {name!r} already; tell plugins of one type apart with postfix='_2'",
@@ -140,14 +144,14 @@ class ResidualBlock(nn.Module, ABC):
         return tuple(name for names in self._plugins.values() for name in names)
 
     @classmethod
-    def check_positions(cls, plugins: Sequence[PluginEntry] | None) -> None:
+    def check_positions(cls, plugins: Sequence[PluginEntry | None] | None) -> None:
         """Refuses plugins at a position that this block has not.
 
         Raises:
             ConfigError: With the entry's index.
         """
         for index, entry in enumerate(plugins or ()):
-            if entry["position"] not in cls.positions:
+            if entry is not None and entry["position"] not in cls.positions:
                 allowed = " or ".join(map(repr, cls.positions))
                 raise ConfigError(
                     f"must be {allowed} in a {cls.__name__}, got {entry['position']!r}", ("plugins", index, "position")

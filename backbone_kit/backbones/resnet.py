@@ -14,13 +14,14 @@ from typing import Any, ClassVar, Literal
 from torch import nn
 
 from ..errors import ConfigError
-from ..layers import ActivationCfg, ConvCfg, NormCfg
+from ..layers import ActivationCfg
 from .base import BACKBONES, Backbone
-from .blocks import BasicBlock, Bottleneck, DeformableCfg
+from .blocks import BasicBlock, Bottleneck
 from .residual import BN, RELU, PluginEntry, ResidualBlock, Style
 from .specs import check_range, stage_specs
 from .stage import build_downsample, build_stage
 from .stem import single_7x7, triple_3x3
+from .types import ConvCfg, DeformableCfg, NormCfg
 from .weights import InitCfg
 
 

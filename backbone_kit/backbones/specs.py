@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from ..errors import ConfigError
-from .blocks import DeformableCfg
 from .residual import PluginEntry
 from .stage import StageSpec
+from .types import DeformableCfg
 
 T = TypeVar("T")
 
@@ -43,6 +43,10 @@ def stage_specs(
     if output_stride is not None:
         if strides is not None or dilations is not None:
             raise ConfigError("sets strides and dilations; remove those, or this", ("output_stride",))
+        if output_stride > 2 ** (num_stages + 1):
+            raise ConfigError(
+                f"cannot be {output_stride}: {num_stages} stages reach {2 ** (num_stages + 1)}", ("output_stride",)
+            )
         strides, dilations = _dilated(output_stride, num_stages)
         contract_dilation = True if contract_dilation is None else contract_dilation
     strides = _per_stage("strides", strides, (1, 2, 2, 2)[:num_stages])
@@ -79,7 +83,7 @@ def stage_specs(
                 dilations=by_block,
                 drop_paths=tuple(drop_path_rate * i / max(total - 1, 1) for i in range(before, before + blocks)),
                 dcn=dcn if deformable[index] else None,
-                plugins=tuple(entry for entry, mask in zip(plugins or (), masks) if mask[index]),
+                plugins=tuple(entry if mask[index] else None for entry, mask in zip(plugins or (), masks)),
                 block_args=block_args(base_channels * 2**index, base_channels),
             )
         )

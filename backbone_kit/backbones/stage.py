@@ -8,10 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from ..layers import ConvCfg, NormCfg, build_conv_layer, build_norm_layer
+from ..errors import located
+from ..layers import build_norm_layer
 from ..layers.average_pool import CeilAvgPool2d
-from .blocks import DeformableCfg
+from .blocks import build_conv
 from .residual import PluginEntry, ResidualBlock
+from .types import ConvCfg, DeformableCfg, NormCfg
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class StageSpec:
         dilations: Dilation of each block; as many as there are blocks.
         drop_paths: Drop-path probability of each block.
         dcn: Type of the deformable convolutions, None for none.
-        plugins: What its blocks carry.
+        plugins: What its blocks carry; None in the place of what only other stages carry.
         block_args: What else its blocks are built with: a width, groups, …
     """
 
@@ -33,7 +35,7 @@ class StageSpec:
     dilations: tuple[int, ...]
     drop_paths: tuple[float, ...]
     dcn: DeformableCfg | None = None
-    plugins: tuple[PluginEntry, ...] = ()
+    plugins: tuple[PluginEntry | None, ...] = ()
     block_args: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -89,5 +91,6 @@ def build_downsample(
     keys.
     """
     pool = [CeilAvgPool2d(stride)] if avg_down else []
-    conv = build_conv_layer(conv_cfg, in_channels, out_channels, 1, stride=1 if avg_down else stride, bias=False)
-    return nn.Sequential(*pool, conv, build_norm_layer(norm_cfg, out_channels)[1])
+    conv = build_conv(conv_cfg, in_channels, out_channels, 1, stride=1 if avg_down else stride)
+    with located("norm_cfg"):
+        return nn.Sequential(*pool, conv, build_norm_layer(norm_cfg, out_channels)[1])

@@ -6,7 +6,10 @@ from itertools import pairwise
 
 from torch import nn
 
-from ..layers import ActivationCfg, ConvCfg, NormCfg, build_activation_layer, build_conv_layer, build_norm_layer
+from ..errors import located
+from ..layers import ActivationCfg, build_activation_layer, build_norm_layer
+from .blocks import build_conv
+from .types import ConvCfg, NormCfg
 
 
 def single_7x7(
@@ -19,9 +22,11 @@ def single_7x7(
         channels: Channels of the map.
         conv_cfg, norm_cfg, act_cfg: Types of the layers.
     """
-    conv = build_conv_layer(conv_cfg, in_channels, channels, 7, stride=2, padding=3, bias=False)
-    name, norm = build_norm_layer(norm_cfg, channels, postfix=1)
-    return {"conv1": conv, name: norm, "relu": build_activation_layer(act_cfg)}
+    conv = build_conv(conv_cfg, in_channels, channels, 7, stride=2, padding=3)
+    with located("norm_cfg"):
+        name, norm = build_norm_layer(norm_cfg, channels, postfix=1)
+    with located("act_cfg"):
+        return {"conv1": conv, name: norm, "relu": build_activation_layer(act_cfg)}
 
 
 def triple_3x3(
@@ -36,9 +41,9 @@ def triple_3x3(
     widths = (in_channels, channels // 2, channels // 2, channels)
     for index, (before, after) in enumerate(pairwise(widths)):
         stride = 2 if index == 0 else 1
-        layers += [
-            build_conv_layer(conv_cfg, before, after, 3, stride=stride, padding=1, bias=False),
-            build_norm_layer(norm_cfg, after, postfix=index + 1)[1],
-            build_activation_layer(act_cfg),
-        ]
+        layers.append(build_conv(conv_cfg, before, after, 3, stride=stride, padding=1))
+        with located("norm_cfg"):
+            layers.append(build_norm_layer(norm_cfg, after)[1])
+        with located("act_cfg"):
+            layers.append(build_activation_layer(act_cfg))
     return {"stem": nn.Sequential(*layers)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,10 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 
+_IMPOSTORS = {
+    b"<": "is a page of HTML or XML, such as a server's error; fetch the file again",
+    b"version https://git-lfs": "is a pointer of git-lfs; run: git lfs pull",
+}
 CONTAINERS = ("state_dict", "model", "model_state")
 
 
@@ -26,18 +30,28 @@ def read_state_dict(source: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise CheckpointError(f"{source}: names a download; fetch the file and give its path instead")
     path = Path(source).expanduser()
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+        raise CheckpointError(f"{path}: {'is a directory' if path.is_dir() and str(source) else 'no such file'}")
+    try:
+        with path.open("rb") as file:
+            start = file.read(64).lstrip()
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from error
+    for sign, what in _IMPOSTORS.items():
+        if start.lower().startswith(sign):
+            raise CheckpointError(f"{path}: {what}")
+    if not start:
+        raise CheckpointError(f"{path}: is empty")
     try:
         if path.suffix == ".safetensors":
             content = _read_safetensors(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the pickle's protocol
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path}: refused: it is no checkpoint, or asks for more than tensors") from error
     except Exception as error:
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error})") from error
+        raise CheckpointError(f"{path}: is no checkpoint, or asks for more than tensors and numbers") from error
     return find_state_dict(content, str(path))
 
 

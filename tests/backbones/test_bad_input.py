@@ -12,6 +12,7 @@ import pytest
 from backbone_kit import ConfigError, build_backbone
 from backbone_kit.backbones import ResNet
 from backbone_kit.backbones.blocks import BasicBlock, Bottleneck
+from backbone_kit.backbones.resnet import ResNetV1c
 
 R18: dict[str, Any] = {"type": "ResNet", "depth": 18}
 R50: dict[str, Any] = {"type": "ResNet", "depth": 50}
@@ -71,6 +72,16 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({**R50, "drop_path_rate": 1.5}, "model.backbone.drop_path_rate: ResNet: must be from 0 to less than 1, got 1.5"),
     ({**R50, "norm_cfg": {}}, "model.backbone.norm_cfg: 'type' is missing"),
     ({**R50, "init_cfg": [{"type": "Pretrained", "checkpoint": "a"}] * 2}, "model.backbone.init_cfg: ResNet: names 2 checkpoints; keep one"),
+    ({**R50, "norm_cfg": {"type": "LN"}}, "model.backbone.norm_cfg.type: 'LN' is no norm layer for maps (N, C, H, W)"),
+    ({**R50, "norm_cfg": {"type": "BN1d"}}, "model.backbone.norm_cfg.type: 'BN1d' is no norm layer for maps (N, C, H, W)"),
+    ({**R50, "conv_cfg": {"type": "deconv"}}, "model.backbone.conv_cfg.type: 'deconv' is no conv layer for maps (N, C, H, W)"),
+    ({**R50, "dcn": {"type": "Conv2d"}, "stage_with_dcn": (True,) * 4}, "model.backbone.dcn.type: 'Conv2d' is not deformable; use 'DCN' or 'DCNv2'"),
+    ({**R50, "dcn": {"type": "DCN", "deform_groups": 3}, "stage_with_dcn": (True,) * 4}, "model.backbone.dcn.deform_groups: ResNet: DCN: must divide `in_channels` (=64), got 3"),
+    ({**R50, "conv_cfg": {"type": "Conv2d", "bias": True}}, "model.backbone.conv_cfg.bias: ResNet: is set by the layer that uses this conv layer"),
+    ({**R50, "norm_cfg": {"type": "GN", "num_groups": 7}}, "model.backbone.norm_cfg: ResNet: GroupNorm: ValueError: num_channels"),
+    ({**R50, "plugins": [GCB, {**GCB, "cfg": {"type": "ContextBlock", "ratio": -1.0}}]}, "model.backbone.plugins[1].cfg.ratio: ResNet: ContextBlock:"),
+    ({**R50, "plugins": [{**GCB, "stages": (True, False, False, False)}, *[{**GCB, "stages": (False, False, False, True)}] * 2]}, "model.backbone.plugins[2].cfg: ResNet: a block has one child 'context_block' already"),
+    ({**R50, "output_stride": 16, "num_stages": 2}, "model.backbone.output_stride: ResNet: cannot be 16: 2 stages reach 8"),
     ({**R50, "output_stride": 12}, "model.backbone.output_stride: must be 8 or 16 or 32 or None, got 12"),
     ({**R50, "output_stride": 8, "strides": (1, 2, 1, 1)}, "model.backbone.output_stride: ResNet: sets strides and dilations; remove those"),
     ({"type": "os.getcwd"}, "model.backbone.type: unknown backbone 'os.getcwd'"),
@@ -120,6 +131,18 @@ def test_blocks_refuse_it_too(block: type[BasicBlock | Bottleneck]) -> None:
 
 
 def test_built_without_a_config_the_messages_are_the_same() -> None:
+    for arguments, message in (
+        ({"depth": "50"}, r"depth: must be an int, got '50' \(str\)"),
+        ({"depth": 50, "out_indices": 3}, r"out_indices: must be a list"),
+        ({"depth": 50, "deep_stem": "False"}, r"deep_stem: must be True or False, got 'False'"),
+        ({"depth": 50, "norm_cfg": "BN"}, r"norm_cfg: must be a dict or None, got 'BN'"),
+        ({"depth": 50, "plugins": [{"cfg": GCB["cfg"]}]}, r"plugins\[0\]: 'position' is missing"),
+        ({"dept": 50}, r"dept: ResNet has no argument 'dept'; did you mean 'depth'\?"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            ResNet(**arguments)
+    with pytest.raises(ConfigError, match=r"in_channels: must be an int, got '3' \(str\)"):
+        ResNetV1c(50, "3")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="depth: must be one of 18, 34, 50, 101, 152, got 51"):
         ResNet(51)
     with pytest.raises(ConfigError, match="frozen_stages: must be from -1"):

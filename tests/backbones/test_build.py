@@ -68,6 +68,36 @@ def test_weights_named_beside_the_backbone_come_along(tmp_path: Path) -> None:
     assert torch.equal(build_backbone(cfg, init=True).conv1.weight, trained.conv1.weight)
 
 
+def test_a_whole_models_checkpoint_serves_its_backbone(tmp_path: Path) -> None:
+    trained = ResNet(18, base_channels=8)
+    detector = {f"backbone.{key}": value for key, value in trained.state_dict().items()} | {"neck.w": torch.zeros(1)}
+    torch.save(detector, tmp_path / "detector.pth")
+    init_cfg = {"type": "Pretrained", "checkpoint": str(tmp_path / "detector.pth")}
+    own = {"type": "Pretrained", "checkpoint": "imagenet.pth"}
+    cfg = {"model": {"type": "FasterRCNN", "init_cfg": init_cfg, "backbone": {**R18, "init_cfg": own}}}
+    assert torch.equal(build_backbone(cfg, init=True).conv1.weight, trained.conv1.weight)
+
+
+def test_a_place_may_lead_through_lists() -> None:
+    cfg = {"models": [{"type": "Other"}, {"body": R18}]}
+    assert build_backbone(cfg, at="models.1.body").out_channels == (8, 16, 32, 64)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "message"),
+    [
+        ({"default_scope": ["mmdet"], "backbone": R18}, r"default_scope: must be a string such as 'mmdet'"),
+        ({"custom_imports": {"imports": [".x"]}, "backbone": R18}, r"custom_imports: must be dict\(imports="),
+        ({"custom_imports": {"import": ["x"]}, "backbone": R18}, r"custom_imports: must be dict\(imports="),
+        ({"backbone": {**R18, "out_indices": (i for i in (0, 1))}}, "holds a value that cannot be copied"),
+        ({"model": {"pretrained": 5, "backbone": R18}}, r"pretrained: must be a string or None, got 5 \(int\)"),
+    ],
+)
+def test_what_stands_around_a_backbone_is_checked_too(cfg: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_backbone(cfg)
+
+
 def test_a_name_is_a_net_to_train_and_a_file_says_what_it_says() -> None:
     with torch.device("meta"):
         named = build_backbone("resnet50")

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from backbone_kit import CheckpointError, build_backbone, load_checkpoint
+from backbone_kit import CheckpointError, load_checkpoint
 from backbone_kit.backbones import ResNet
 
 
@@ -42,7 +42,9 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
     assert equal(net, weights)
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.backbone.", "model.backbone.", "_orig_mod."])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "backbone.", "model.backbone.", "detector.backbone.", "student._orig_mod."]
+)
 def test_known_prefixes_are_found_and_other_parts_left_aside(prefix: str) -> None:
     weights = small().state_dict()
     file = {f"{prefix}{key}": value for key, value in weights.items()} | {"neck.conv.weight": torch.zeros(1)}
@@ -54,16 +56,27 @@ def test_known_prefixes_are_found_and_other_parts_left_aside(prefix: str) -> Non
 
 
 @pytest.mark.parametrize("prefix", ["student", "student."])
-def test_any_other_prefix_is_named(prefix: str) -> None:
-    weights = small().state_dict()
-    file = {f"student.{key}": value for key, value in weights.items()}
+def test_between_two_parts_that_fit_the_user_decides(prefix: str) -> None:
+    student, teacher = small().state_dict(), small().state_dict()
+    file = {f"student.{key}": value for key, value in student.items()}
+    file |= {f"teacher.{key}": value for key, value in teacher.items()}
     net = small()
-    with pytest.raises(CheckpointError, match=r"serves 0 of the model's \d+ keys .* pass prefix='\.\.\.'"):
+    with pytest.raises(
+        CheckpointError, match=r"has the model's keys under 'student\.', 'teacher\.'; pass prefix='\.\.\.'"
+    ):
         load_checkpoint(net, file)
-    load_checkpoint(net, file, prefix=prefix)
-    assert equal(net, weights)
-    cfg = {"type": "Pretrained", "checkpoint": "unused", "prefix": prefix}
-    assert build_backbone("resnet18", init_cfg=cfg)._weights.prefix == prefix
+    assert load_checkpoint(net, file, prefix=prefix).prefix == "student."
+    assert equal(net, student)
+
+
+def test_init_cfg_names_a_prefix(tmp_path: Path) -> None:
+    student, teacher = small().state_dict(), small().state_dict()
+    both = {f"student.{key}": value for key, value in student.items()}
+    torch.save(both | {f"teacher.{key}": value for key, value in teacher.items()}, tmp_path / "both.pth")
+    cfg = {"type": "Pretrained", "checkpoint": str(tmp_path / "both.pth"), "prefix": "teacher"}
+    net = small(init_cfg=cfg)
+    net.init_weights()
+    assert equal(net, teacher)
 
 
 def test_batch_counters_may_be_missing_and_nothing_else_may() -> None:
@@ -124,7 +137,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.Monke
     Path("b.pth").write_bytes(pickle.dumps(Malicious(), protocol=2))
     for name in ("a.pth", "b.pth"):
         with pytest.raises(
-            CheckpointError, match=rf"{name}: refused: it is no checkpoint, or asks for more than tensors"
+            CheckpointError, match=rf"{name}: is no checkpoint, or asks for more than tensors and numbers"
         ):
             load_checkpoint(small(), name)
     assert not Path("was-executed").exists()
@@ -134,16 +147,54 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.Monke
     ("name", "content", "message"),
     [
         ("none.pth", None, "no such file"),
-        ("empty.pth", b"", r"cannot be read as a checkpoint|refused"),
-        ("text.pth", b"hello", r"refused|cannot be read"),
-        ("bad.safetensors", b"\xff" * 64, "cannot be read as a checkpoint"),
+        ("empty.pth", b"", "is empty"),
+        ("text.pth", b"hello", "is no checkpoint"),
+        ("page.pth", b"<!DOCTYPE html><html>404</html>", "is a page of HTML or XML"),
+        ("pointer.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "run: git lfs pull"),
+        ("bad.safetensors", b"\xff" * 64, "is no checkpoint"),
     ],
 )
 def test_what_is_no_checkpoint_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(CheckpointError, match=rf"{name}: ({message})"):
+    with pytest.raises(CheckpointError, match=rf"{name}: .*{message}"):
         load_checkpoint(small(), tmp_path / name)
+    with pytest.raises(CheckpointError, match="is a directory"):
+        load_checkpoint(small(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.to_sparse(), r"is no plain tensor there, but sparse_coo float32"),
+        (lambda w: w.to("meta"), r"is no plain tensor there, but meta float32"),
+        (lambda w: w.int(), r"is int32 there, float32 here"),
+        (lambda w: w.to(torch.complex64), r"is complex64 there, float32 here"),
+        (lambda w: w * float("nan"), r"has values that are infinite or no number"),
+    ],
+)
+def test_a_tensor_that_cannot_be_copied_is_named_before_any_is(change: Any, message: str) -> None:
+    net = small()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    weights = small().state_dict()
+    weights["layer2.1.conv2.weight"] = change(weights["layer2.1.conv2.weight"])
+    with pytest.raises(CheckpointError, match=rf"layer2\.1\.conv2\.weight {message}"):
+        load_checkpoint(net, weights)
+    assert equal(net, before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None, {}), r"model must be a torch\.nn\.Module, got a NoneType"),
+        ((nn.Identity(), 5), "source must be a path or a state dict, got a int"),
+        ((nn.Identity(), {}, "no"), "strict must be True or False, got a str"),
+        ((nn.Identity(), {}, True, 5), "prefix must be a string or None, got a int"),
+    ],
+)
+def test_arguments_of_other_kinds_are_named(arguments: Any, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(*arguments)
 
 
 def test_a_file_without_tensors_is_named(tmp_path: Path) -> None:
