@@ -62,7 +62,8 @@ class ResNet(Backbone):
             first block keeps the dilation of the stage before. Not together with `strides` or `dilations`.
         act_cfg: Type of the activations; None: ReLU.
         drop_path_rate: Drop-path probability of the last block; it grows linearly from 0 at the first.
-        prune_stages: Whether the stages after the last one in `out_indices` are left unbuilt.
+        prune_stages: Whether the stages after the last one in `out_indices` are left unbuilt; otherwise they are there,
+            as in MMDetection, and never run, which DDP takes for unused parameters.
 
     Raises:
         ConfigError: An argument is out of range, of the wrong length, or contradicts another.

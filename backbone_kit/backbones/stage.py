@@ -11,7 +11,7 @@ from torch import nn
 from ..errors import located
 from ..layers import build_norm_layer
 from ..layers.average_pool import CeilAvgPool2d
-from .blocks import build_conv
+from .convs import build_conv
 from .residual import PluginEntry, ResidualBlock
 from .types import ConvCfg, DeformableCfg, NormCfg
 

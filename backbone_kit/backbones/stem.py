@@ -8,7 +8,7 @@ from torch import nn
 
 from ..errors import located
 from ..layers import ActivationCfg, build_activation_layer, build_norm_layer
-from .blocks import build_conv
+from .convs import build_conv
 from .types import ConvCfg, NormCfg
 
 

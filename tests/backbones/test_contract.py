@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from backbone_kit import BACKBONES, Config, build_backbone
+from backbone_kit import BACKBONES, Config, backbones, build_backbone
 from backbone_kit.backbones import Backbone
 from backbone_kit.names import named_configs
 
@@ -38,6 +38,10 @@ def per_class(function: Any) -> Any:
 
 def per_config(function: Any) -> Any:
     return pytest.mark.parametrize("name", sorted(CONFIGS))(function)
+
+
+def test_every_registered_class_is_an_attribute() -> None:
+    assert all(getattr(backbones, name) is BACKBONES.get(name) for name in BACKBONES)
 
 
 def test_every_registered_class_has_a_config() -> None:
