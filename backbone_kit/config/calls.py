@@ -11,7 +11,8 @@ from typing import Any
 from ..errors import did_you_mean
 from .expressions import binary, elements, evaluate, evaluates, take_in
 from .limits import MAX_WIDTH, Refused
-from .mapping import DELETE_KEY, ConfigDict, Traced, type_name
+from .mapping import DELETE_KEY, ConfigDict, type_name
+from .origins import Traced
 from .scope import (
     TRUSTED_CURE,
     Opaque,

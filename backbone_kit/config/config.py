@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError, Path, dotted
+from .dump import replace_file
 from .json_text import write_json
 from .loader import Loader
-from .mapping import NOTHING, ConfigDict, Origin
+from .mapping import DELETE_KEY, ConfigDict
+from .origins import IN_CODE, NOTHING, Origin
 from .overrides import set_dotted
 from .paths import find, parse_path, unknown
 from .python_text import write_python
@@ -35,7 +37,7 @@ class Config(ConfigDict):
     def __init__(self, mapping: Mapping[Any, Any] | None = None) -> None:
         mapping = {} if mapping is None else mapping
         if not isinstance(mapping, Mapping):
-            raise ConfigError(f"a config is made from a mapping, got {mapping!r:.60} ({type(mapping).__name__})")
+            raise ConfigError(f"a config is made from a mapping, got {mapping!r:.60} ({_kind(mapping)})")
         self._fill(Loader().load_mapping(mapping), mapping.filename if isinstance(mapping, Config) else None)
 
     @classmethod
@@ -50,10 +52,9 @@ class Config(ConfigDict):
         Raises:
             ConfigError: A file is missing, cannot be read, or contradicts another; it names file and line.
         """
-        if not isinstance(path, (str, os.PathLike)):
-            raise ConfigError(f"a config is loaded from a path, got {path!r:.60} ({type(path).__name__})")
+        name = _checked(path, "loaded from")
         config: Config = cls.__new__(cls)
-        config._fill(Loader(trusted).load_file(os.fspath(path)), os.fspath(path))
+        config._fill(Loader(trusted).load_file(name), name)
         return config
 
     def _fill(self, tree: ConfigDict, filename: str | None) -> None:
@@ -76,20 +77,21 @@ class Config(ConfigDict):
         """Writes the config; the suffix of the path names the format, and loading it gives the same config.
 
         Raises:
-            ConfigError: The suffix is unknown, or a value is no data, such as a class.
+            ConfigError: The suffix is unknown, a value is no data, such as a class, or the file cannot be written; a
+                file that was there is whole then.
         """
-        suffix = os.path.splitext(os.fspath(path))[1].lower()
+        name = _checked(path, "dumped to")
+        suffix = os.path.splitext(name)[1].lower()
         if suffix not in _WRITERS:
-            raise ConfigError(f"cannot dump to {os.fspath(path)!r}: the name must end in one of {', '.join(_WRITERS)}")
-        text = _WRITERS[suffix](self.to_dict())
-        with open(path, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+            raise ConfigError(f"cannot dump to {name!r}: the name must end in one of {', '.join(_WRITERS)}")
+        replace_file(name, _WRITERS[suffix](self.to_dict()))
 
-    def merge_from_dict(self, options: Mapping[str, Any], *, source: str = "") -> None:
+    def merge_from_dict(self, options: Mapping[str, Any], *, source: str = "merge_from_dict") -> None:
         """Sets dotted keys, all of them or, where one is wrong, none.
 
         A key may be new where its parent exists; digits index lists and tuples, from the end if negative. A mapping
-        over a mapping is merged, unless it says `_delete_=True`; everything else replaces.
+        over a mapping is merged, unless it says `_delete_=True`, or `key._delete_` is True beside it; everything else
+        replaces.
 
         Args:
             options: Dotted keys and their values.
@@ -98,10 +100,12 @@ class Config(ConfigDict):
         Raises:
             ConfigError: A parent does not exist, with the nearest key; or an index is out of range.
         """
+        if not isinstance(options, Mapping):
+            raise ConfigError(f"overrides must be a mapping of dotted keys, got {options!r:.60} ({_kind(options)})")
+        # What is deleted goes first, as it does where `_delete_` is said inside of the mapping.
+        items = sorted(options.items(), key=lambda item: not str(item[0]).endswith(f".{DELETE_KEY}"))
         for config in (copy.deepcopy(self), self):
-            for key, value in options.items():
-                if not isinstance(key, str):
-                    raise ConfigError(f"an override's key must be a dotted path, got {key!r} ({type(key).__name__})")
+            for key, value in items:
                 set_dotted(config, key, value, source)
 
     def explain(self, key: str) -> str:
@@ -122,12 +126,11 @@ class Config(ConfigDict):
                 origin = value._origins.get(found)
             value = value[found]
             done += (found,)
-        lines = [f"{dotted(done)} = {_short(value)}", f"  set by {_place(origin)}"]
-        while origin and origin.before:
-            if origin.replaced is NOTHING:
-                lines.append(f"  merged into the dict set by {_place(origin.before)}")
-            else:
-                lines.append(f"  replaced {_short(origin.replaced)}, set by {_place(origin.before)}")
+        lines = [f"{dotted(done)} = {_short(value)}", f"  {_setter(origin)}"]
+        while origin and (origin.before or origin.replaced is not NOTHING):
+            merged = origin.replaced is NOTHING
+            what = "merged into the dict" if merged else f"replaced {_short(origin.replaced)},"
+            lines.append(f"  {what} {_setter(origin.before)}")
             origin = origin.before
         return "\n".join(lines)
 
@@ -135,8 +138,19 @@ class Config(ConfigDict):
         return f"Config({dict.__repr__(self)})"
 
 
-def _place(origin: Origin | None) -> str:
-    return origin.place if origin and origin.place else "no file"
+def _setter(origin: Origin | None) -> str:
+    return IN_CODE if origin is None or origin.place == IN_CODE else f"set by {origin.place}"
+
+
+def _checked(path: Any, use: str) -> str:
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(name, str):
+        raise ConfigError(f"a config is {use} a path, got {path!r:.60} ({_kind(path)})")
+    return name
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
 
 
 def _short(value: Any) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 
 from ..errors import ConfigError
 from .limits import MAX_DEPTH, Budget, Refused
-from .mapping import NOTHING, Traced, type_name
+from .mapping import type_name
+from .origins import NOTHING, Traced
 
 MERGE: Any = object()
 """The key `<<`: the keys of another mapping where the own ones leave room."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..errors import ConfigError
 from .limits import Budget, Refused
-from .mapping import BASE_KEY, ConfigDict, Traced, as_tree
+from .mapping import BASE_KEY, ConfigDict, as_tree
+from .origins import Traced
 from .statements import base_node, refuse_read_base
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .limits import MAX_BITS, Refused, check_int
-from .mapping import BASE_KEY, NOTHING, Traced, nearest, type_name
+from .mapping import BASE_KEY, nearest, type_name
+from .origins import NOTHING, Traced
 from .scope import TRUSTED_CURE, Opaque, Scope, check_key, iterate, read_key
 from .template import MARK
 from .text import formatted, percent, to_text

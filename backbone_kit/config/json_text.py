@@ -9,8 +9,9 @@ from typing import Any
 
 from ..errors import ConfigError
 from .document import DocumentBuilder
+from .dump import unwritable
 from .limits import Budget
-from .mapping import Traced
+from .origins import Traced
 from .template import escape
 
 _TOKEN = re.compile(
@@ -130,4 +131,4 @@ def _tag(value: Any, path: tuple[Any, ...]) -> Any:
         return {"!tuple" if isinstance(value, tuple) else "!set": [_tag(item, path) for item in value]}
     if value is None or type(value) in (str, int, float, bool):
         return value
-    raise ConfigError(f"{value!r:.60} ({type(value).__name__}) cannot be written to a file", path)
+    raise unwritable(value, path)

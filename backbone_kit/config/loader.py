@@ -12,8 +12,9 @@ from .chain import SUFFIXES, Chain, Visit, at, read_text, visit_file
 from .execute import execute_trusted
 from .json_text import read_json
 from .limits import Budget, Refused
-from .mapping import BASE_KEY, NOTHING, ConfigDict, Traced, as_tree, type_name
+from .mapping import BASE_KEY, ConfigDict, as_tree, type_name
 from .merge import merge
+from .origins import NOTHING, Traced
 from .overrides import literal
 from .packages import find_package_config, stamp_scope
 from .statements import base_node, interpret, interpret_base, parse
@@ -84,7 +85,7 @@ class Loader:
             raise ConfigError(f"{what}; a config is a mapping of keys to values at the top", source=f"{visit.shown}:1")
         line = data.lines.get(BASE_KEY, 0)
         own: ConfigDict = as_tree(data, file=visit.shown, budget=self.budget, data_only=True)
-        inherited = ConfigDict({BASE_KEY: own.pop(BASE_KEY, [])})
+        inherited = as_tree({BASE_KEY: own.pop(BASE_KEY, [])}, budget=self.budget)
         bases = self._filled(inherited, self._templates(text, visit, ConfigDict()))[BASE_KEY]
         base = self._bases(bases, (*chain, visit._replace(line=line if isinstance(line, int) else 0)))
         return self._filled(own, self._templates(text, visit, base)), base

@@ -3,57 +3,21 @@
 from __future__ import annotations
 
 import copy
-import enum
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import addict
 
 from ..errors import ConfigError, did_you_mean
 from .limits import MAX_DEPTH, Budget, Refused, check_int
+from .origins import IN_CODE, Origin, Traced
 
 BASE_KEY = "_base_"
 DELETE_KEY = "_delete_"
-
-
-class Nothing(enum.Enum):
-    """Stands where no value was; an Enum, so that it is one object through copies and pickles."""
-
-    NOTHING = "nothing"
-
-
-NOTHING: Any = Nothing.NOTHING
-
-
-class Origin(NamedTuple):
-    """Where a key got its value.
-
-    Attributes:
-        place: `file:line`, or the name of another source; '' where none is known.
-        replaced: The value that was there, `NOTHING` where there was none or where a mapping was merged into it.
-        before: Where the earlier value came from, None where there was none.
-    """
-
-    place: str
-    replaced: Any = NOTHING
-    before: Origin | None = None
-
-
-class Traced(dict[Any, Any]):
-    """A plain dict of one file while it is read; `lines` holds the line of each key, or its Origin in another file."""
-
-    __slots__ = ("lines",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: dict[Any, int | Origin] = {}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Traced:
-        # Not the origins: they hold on to whole values that were replaced.
-        memo[id(self)] = twin = Traced()
-        twin.update((key, copy.deepcopy(value, memo)) for key, value in self.items())
-        twin.lines.update(self.lines)
-        return twin
+_CURES = {
+    DELETE_KEY: "assigning a dict replaces what was there, and update(..., _delete_=True) empties a mapping first",
+    BASE_KEY: "it inherits in a file, or in the mapping that a Config is made from",
+}
 
 
 class ConfigDict(addict.Dict):  # type: ignore[misc]
@@ -72,17 +36,20 @@ class ConfigDict(addict.Dict):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._start({})
-        for key, value in dict(*args, **kwargs).items():
-            self[key] = value
+        self.update(*args, **kwargs)
 
     def _start(self, origins: dict[Any, Origin]) -> None:
         # Not through addict's __setattr__, which would make a key of it.
         self.__dict__["_origins"] = origins
 
     def source_of(self, key: Any) -> str:
-        """`file:line` that set the key last, or the name of another source; '' where neither is known."""
+        """`file:line` that set the key last, or the name of another source, such as '--cfg-options'.
+
+        Without either, a key is 'set in code' in a mapping that has keys from elsewhere, so that no file is blamed for
+        it, and '' in a mapping that is all code.
+        """
         origin = self._origins.get(key)
-        return origin.place if origin else ""
+        return origin.place if origin else IN_CODE if self._origins and key in self else ""
 
     def to_dict(self) -> dict[Any, Any]:
         """Plain dicts all the way down; lists, tuples and sets are copied."""
@@ -114,8 +81,55 @@ class ConfigDict(addict.Dict):  # type: ignore[misc]
         del self[name]
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        super().__setitem__(key, value if isinstance(value, (ConfigDict, str)) else as_tree(value))
+        if key in _CURES:
+            raise ConfigError(f"{key} cannot be set as a key; {_CURES[key]}")
+        tree = value if isinstance(value, ConfigDict) or type(value) is str else as_tree(value)
+        old, before = self.get(key), self._origins.get(key)
+        super().__setitem__(key, tree)
+        # Only the first time: a loop must not pile up all that it ever set.
+        if before and before.place != IN_CODE and tree is not old:
+            self._origins[key] = Origin(IN_CODE, old, before)
+
+    def __delitem__(self, key: Any) -> None:
+        super().__delitem__(key)
         self._origins.pop(key, None)
+
+    def pop(self, key: Any, *default: Any) -> Any:
+        """Removes a key and returns its value, or the default where there is none."""
+        value = super().pop(key, *default)
+        self._origins.pop(key, None)
+        return value
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Removes the last key, and returns it with its value."""
+        key, value = super().popitem()
+        self._origins.pop(key, None)
+        return key, value
+
+    def clear(self) -> None:
+        """Removes every key."""
+        super().clear()
+        self._origins.clear()
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """The value of the key, which is set where it is missing; as it is stored: changing it changes the config."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def update(self, /, *args: Any, **kwargs: Any) -> None:
+        """Sets keys as a file does: a mapping over a mapping is merged, unless it says `_delete_=True`."""
+        given: ConfigDict = as_tree(dict(*args, **kwargs))
+        if given._deletes:
+            self.clear()
+        self._take_in(given)
+
+    def _take_in(self, given: ConfigDict) -> None:
+        for key, value in given.items():
+            if isinstance(value, ConfigDict) and isinstance(self.get(key), ConfigDict) and not value._deletes:
+                self[key]._take_in(value)
+            else:
+                self[key] = value
 
     def __missing__(self, key: Any) -> Any:
         raise KeyError(key)
@@ -138,8 +152,8 @@ class ConfigDict(addict.Dict):  # type: ignore[misc]
         return NotImplemented if not isinstance(other, Mapping) else self._joined(other, self)
 
     def _joined(self, first: Any, second: Any) -> ConfigDict:
-        joined = ConfigDict(copy.deepcopy(first))
-        joined.update(copy.deepcopy(second))
+        joined: ConfigDict = as_tree(first)
+        joined.update(second)
         return joined
 
     def _like(self, items: Mapping[Any, Any]) -> Any:
@@ -216,7 +230,10 @@ class _TreeCopy:
             return tuple(items) if isinstance(value, tuple) else items
         if isinstance(value, (set, frozenset)):
             self.budget.weigh(value)
-            return set(value)
+            return set(map(_without_numpy, value))
+        number = _without_numpy(value)
+        if number is not value:
+            return self.copy(number, depth)
         if self.data_only:
             raise Refused(f"{type_name(value)} is no config data; write numbers, strings, lists, tuples or dicts")
         return value
@@ -258,6 +275,14 @@ class _TreeCopy:
                     origins[key] = known[line] = Origin(f"{self.file}:{line}")
             return origins
         return dict.fromkeys(value, self.around) if self.around else {}
+
+
+def _without_numpy(value: Any) -> Any:
+    """A Python number or string for a scalar of NumPy's, which no file can hold; anything else as it is."""
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        scalar = value.item()
+        return scalar if type(scalar) in (bool, int, float, str) else value
+    return value
 
 
 def nearest(name: Any, keys: Iterable[Any]) -> str:

@@ -6,7 +6,8 @@ import copy
 from typing import Any
 
 from ..errors import ConfigError, Path
-from .mapping import DELETE_KEY, NOTHING, ConfigDict, Origin
+from .mapping import DELETE_KEY, ConfigDict
+from .origins import IN_CODE, NOTHING, Origin
 
 
 def merge(child: ConfigDict, base: ConfigDict, path: Path = ()) -> ConfigDict:
@@ -27,13 +28,16 @@ def merge(child: ConfigDict, base: ConfigDict, path: Path = ()) -> ConfigDict:
     for key, value in child.items():
         old = merged.get(key, NOTHING)
         before = merged._origins.get(key)
-        origin = child._origins.get(key) or Origin("")
+        origin, place = child._origins.get(key), child.source_of(key)
         if isinstance(value, ConfigDict) and isinstance(old, ConfigDict) and not value._deletes:
             value, old = merge(value, old, (*path, key)), NOTHING
         elif isinstance(value, ConfigDict) and old is not NOTHING and old is not None and not value._deletes:
-            raise _mapping_over(value, old, before, (*path, key), origin.place)
+            raise _mapping_over(value, old, before, (*path, key), place)
         dict.__setitem__(merged, key, value)
-        merged._origins[key] = Origin(origin.place, old, before) if before or old is not NOTHING else origin
+        if before or (origin and old is not NOTHING):
+            merged._origins[key] = Origin(place or IN_CODE, old, before)
+        elif origin:
+            merged._origins[key] = origin
     return merged
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from ..errors import ConfigError, Path
 from .limits import Budget, Refused
-from .mapping import NOTHING, ConfigDict, Origin, Traced, as_tree, plain
+from .mapping import BASE_KEY, DELETE_KEY, ConfigDict, as_tree, plain
 from .merge import merge
+from .origins import IN_CODE, NOTHING, Origin, Traced
 from .paths import find, parse_path, unknown
 from .statements import interpret_value
 from .yaml_text import plain_scalar, read_yaml
@@ -66,7 +67,7 @@ def literal(text: str) -> Any:
 
 
 def set_dotted(root: ConfigDict, key: str, value: Any, source: str) -> None:
-    """Sets a dotted key; a mapping over a mapping is merged, as in a file.
+    """Sets a dotted key; a mapping over a mapping is merged, as in a file, and `a._delete_` is said inside of `a`.
 
     Args:
         root: The config, changed in place.
@@ -75,12 +76,18 @@ def set_dotted(root: ConfigDict, key: str, value: Any, source: str) -> None:
         source: What `source_of` will say of it.
 
     Raises:
-        ConfigError: The parent does not exist, or an index is out of range.
+        ConfigError: The parent does not exist, an index is out of range, or the key is `_base_`.
     """
+    path = parse_path(key)
+    if path[-1] == BASE_KEY or path == (DELETE_KEY,):
+        cure = "set the keys themselves" if path[-1] == BASE_KEY else f"say it of one key: key.{DELETE_KEY}"
+        raise ConfigError(f"{key!r} cannot be set in a config that is loaded already; {cure}")
+    if path[-1] == DELETE_KEY:
+        path, value = path[:-1], {DELETE_KEY: value}
     given = Traced()
     given["value"] = value
-    given.lines["value"] = origin = Origin(source)
-    _set(root, parse_path(key), as_tree(given)["value"], origin, ())
+    given.lines["value"] = origin = Origin(source or IN_CODE)
+    _set(root, path, as_tree(given)["value"], origin, ())
 
 
 def _set(node: Any, path: Path, value: Any, origin: Origin, done: Path) -> Any:

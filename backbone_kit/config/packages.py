@@ -49,7 +49,7 @@ def _stamp(value: Any, scope: str) -> None:
     if isinstance(value, ConfigDict):
         if "type" in value:
             if value.get("_scope_") is None:
-                dict.__setitem__(value, "_scope_", scope)
+                value._put("_scope_", scope, value._origins.get("type"))
             return
         for item in value.values():
             _stamp(item, scope)

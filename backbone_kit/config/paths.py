@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import ConfigError, Path
-from .mapping import NOTHING, ConfigDict, nearest
+from .mapping import ConfigDict, nearest
+from .origins import NOTHING
 
 _PART = re.compile(r"""\.?(?:\[\s*(-?\d+)\s*\]|\[?(?:'([^']*)'|"([^"]*)")\]?|([^.\[\]]+))""")
 
@@ -22,8 +23,11 @@ def parse_path(text: str) -> Path:
         ('custom_keys', 'backbone.norm', 'lr_mult')
 
     Raises:
-        ConfigError: The path is empty, or has an empty part.
+        ConfigError: The path is no string, is empty, or has an empty part.
     """
+    if not isinstance(text, str):
+        kind = type(text).__name__
+        raise ConfigError(f"a key must be a dotted path such as 'model.backbone', got {text!r:.60} ({kind})")
     parts: list[str | int] = []
     at = 0
     while at < len(text):

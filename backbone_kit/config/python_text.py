@@ -6,7 +6,8 @@ import keyword
 import math
 from typing import Any
 
-from ..errors import ConfigError, Path
+from ..errors import Path
+from .dump import unwritable
 from .template import escape
 
 _WIDTH = 100
@@ -72,4 +73,4 @@ def _parts(value: Any, path: Path) -> tuple[str | None, Any, str]:
         return None, f"float('{value}')", ""
     if value is None or type(value) in (str, int, float, bool):
         return None, repr(value), ""
-    raise ConfigError(f"{value!r:.60} ({type(value).__name__}) cannot be written to a file", path)
+    raise unwritable(value, path)

@@ -6,7 +6,8 @@ import ast
 from typing import Any
 
 from .limits import Budget, Refused
-from .mapping import ConfigDict, Origin, Traced, as_tree, nearest, type_name
+from .mapping import ConfigDict, as_tree, nearest, type_name
+from .origins import Origin, Traced
 from .template import Templates
 
 TRUSTED_CURE = "or load it with Config.fromfile(path, trusted=True), which executes the file"

@@ -11,7 +11,8 @@ from ..errors import ConfigError
 from . import calls  # noqa: F401  (registers the evaluation of calls)
 from .expressions import evaluate
 from .limits import Budget, Refused
-from .mapping import BASE_KEY, ConfigDict, Traced, as_tree
+from .mapping import BASE_KEY, ConfigDict, as_tree
+from .origins import Traced
 from .scope import TRUSTED_CURE, Opaque, Scope, dotted_name
 from .targets import augment, delete, store
 from .template import Templates

@@ -8,7 +8,8 @@ from typing import Any
 
 from .expressions import binary, evaluate, evaluates, take_in
 from .limits import Refused
-from .mapping import BASE_KEY, NOTHING, Traced, type_name
+from .mapping import BASE_KEY, type_name
+from .origins import NOTHING, Traced
 from .scope import Scope, check_key, iterate, read_key, write_key
 
 

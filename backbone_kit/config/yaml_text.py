@@ -9,6 +9,7 @@ import yaml
 
 from ..errors import ConfigError
 from .document import MERGE, DocumentBuilder
+from .dump import unwritable
 from .limits import Budget
 from .template import escape
 
@@ -162,5 +163,10 @@ def _represent_str(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar(_PREFIX + "str", text, style='"' if "{{" in text or not text.isprintable() else None)
 
 
+def _refuse(dumper: yaml.SafeDumper, value: Any) -> yaml.Node:
+    raise unwritable(value)
+
+
+_Dumper.add_multi_representer(object, _refuse)
 _Dumper.add_representer(str, _represent_str)
 _Dumper.add_representer(tuple, lambda dumper, items: dumper.represent_sequence(_PREFIX + "python/tuple", items))

@@ -234,7 +234,7 @@ def test_explain_tells_the_history(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert cfg.explain("y") == "y = [1, 3]\n  set by there\n  replaced [1, 2], set by here"
     cfg = Config.fromfile("c.py")
     assert cfg.explain("x[0].k") == cfg.explain("x.0.k") == "x[0].k = 1\n  set by c.py:4"
-    assert "set by no file" in Config({"a": 1}).explain("a")
+    assert Config({"a": 1}).explain("a") == "a = 1\n  set in code"
     with pytest.raises(ConfigError, match="model: no key 'dpeth'; did you mean 'depth'"):
         cfg.explain("model.dpeth")
 
@@ -280,7 +280,10 @@ def test_keys_with_dots_and_numbers_are_reached() -> None:
         ("pipeline", {"0": 1}, "a dict .* cannot be merged into .* or one element through an override"),
         ("", 1, "'' is not a dotted path"),
         ("model..depth", 1, "is not a dotted path"),
-        (3, 1, r"must be a dotted path, got 3 \(int\)"),
+        (3, 1, r"must be a dotted path .*, got 3 \(int\)"),
+        ("model._base_", "x.py", "'model._base_' cannot be set in a config that is loaded already"),
+        ("_delete_", True, "say it of one key: key._delete_"),
+        ("model._delete_", 1, "_delete_ must be True or False, got 1"),
     ],
 )
 def test_a_wrong_override_says_why_and_changes_nothing(key: Any, value: Any, message: str, cfg: Config) -> None:
