@@ -54,8 +54,8 @@ def build_backbone(
     node = _walk(whole, path)
     backbone = _prepared(node, whole, path)
     resolve_types(backbone, import_custom(whole))
-    backbone.update(NAMED if named else {})
-    backbone.update(overrides)
+    for key, value in {**(NAMED if named else {}), **overrides}.items():
+        backbone[key] = value  # in place of what is there: a Config's update would merge dicts
     if pretrained is not None:
         backbone.pop("init_cfg", None)
         backbone["pretrained"] = pretrained

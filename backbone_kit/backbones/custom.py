@@ -69,6 +69,6 @@ def resolve_types(node: Any, modules: list[str]) -> None:
         kind = node.get("type")
         if isinstance(kind, str) and kind.rpartition(".")[0] in modules:
             module, _, name = kind.rpartition(".")
-            node["type"] = getattr(sys.modules[module], name, kind)
+            dict.__setitem__(node, "type", getattr(sys.modules[module], name, kind))  # a Config keeps its line
     for child in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
         resolve_types(child, modules)

@@ -58,6 +58,9 @@ def test_overrides_replace_arguments() -> None:
     net = build_backbone({"model": {"backbone": R18}}, depth=34, out_indices=[-1])
     assert len(net.layer3) == 6
     assert net.out_channels == (64,)
+    given = {**R18, "norm_cfg": {"type": "BN", "eps": 1e-3}}
+    for cfg in (given, Config(given)):
+        assert build_backbone(cfg, norm_cfg={"type": "GN", "num_groups": 2}).layer1[0].gn1.eps == 1e-5
 
 
 def test_weights_named_beside_the_backbone_come_along(tmp_path: Path) -> None:
