@@ -17,7 +17,10 @@ Dims = tuple[bool, ...]  # for every dim of a tensor: whether it runs over posit
 
 
 class Axis(NamedTuple):
-    """What position i sees along one axis of the input: `i * step + low` to `i * step + high`, in pixels."""
+    """What position i sees along one axis of the input: `i * step + low` to `i * step + high`, in pixels.
+
+    Where an operation has lost the step it is `nan`, and the bounds mean nothing.
+    """
 
     low: float = 0
     high: float = 0
@@ -25,8 +28,8 @@ class Axis(NamedTuple):
 
     @property
     def size(self) -> float:
-        """The extent in pixels, `inf` where nothing bounds it."""
-        return self.high - self.low + 1
+        """The extent in pixels, `inf` where nothing bounds it or nothing is known."""
+        return math.inf if math.isnan(self.step) else self.high - self.low + 1
 
     def window(self, kernel: float, stride: float = 1, padding: float = 0, dilation: float = 1) -> Axis:
         """Seen through a window that slides over this axis."""
@@ -39,13 +42,17 @@ class Axis(NamedTuple):
         reach = (kernel - 1) * dilation - padding
         return Axis(self.low - math.floor(reach / stride) * self.step, self.high + padding * step, step)
 
-    def unbounded(self) -> Axis:
-        """Everything."""
-        return Axis(-math.inf, math.inf, self.step)
+    def unbounded(self, step: float | None = None) -> Axis:
+        """Everything, with the same step or a new one."""
+        return Axis(-math.inf, math.inf, self.step if step is None else step)
 
     def union(self, other: Axis) -> Axis:
         """What either of two branches sees."""
-        return Axis(min(self.low, other.low), max(self.high, other.high), max(self.step, other.step))
+        return Axis(min(self.low, other.low), max(self.high, other.high), _larger(self.step, other.step))
+
+
+def _larger(one: float, other: float) -> float:
+    return math.nan if math.isnan(one) or math.isnan(other) else max(one, other)
 
 
 class Field(NamedTuple):
@@ -59,10 +66,14 @@ class Field(NamedTuple):
         """The extent along each axis in input pixels, `inf` where unbounded."""
         return tuple(axis.size for axis in self.axes)
 
-    def mixed(self, dims: Sequence[int] | None = None) -> Field:
-        """After values were mixed along `dims` (None: along all)."""
+    def places(self) -> list[int]:
+        """The dims that run over positions; as many as there are axes, in their order, unless some were flattened."""
+        return [dim for dim, runs in enumerate(self.dims) if runs]
+
+    def mixed(self, dims: Sequence[int] | None = None, *, step: float | None = None) -> Field:
+        """After values were mixed along `dims` (None: along all), perhaps at a new step."""
         hit = dims is None or any(self.dims[dim] for dim in dims)
-        return Field(tuple(axis.unbounded() for axis in self.axes), self.dims) if hit else self
+        return Field(tuple(axis.unbounded(step) for axis in self.axes), self.dims) if hit else self
 
 
 def default_dims(ndim: int) -> Dims:

@@ -18,12 +18,14 @@ class Part:
         name: What it is called.
         modules: Names of the submodules that belong to it, in execution order.
         blocks: How many blocks are stacked in it, None where that means nothing.
+        stride: Of its output in input pixels, None where the model does not say.
         out_index: The position of its output among the model's outputs, None where it is not one of them.
     """
 
     name: str
     modules: tuple[str, ...]
     blocks: int | None = None
+    stride: int | None = None
     out_index: int | None = None
 
 
@@ -31,7 +33,7 @@ def parts_of(model: nn.Module) -> list[Part]:
     """The parts of a model in execution order: by its own `describe()`, else one for each child, else itself."""
     if callable(describe := getattr(model, "describe", None)):
         return [
-            Part(entry["name"], tuple(entry["modules"]), entry.get("blocks"), entry.get("out_index"))
+            Part(entry["name"], tuple(entry["modules"]), *(entry.get(key) for key in ("blocks", "stride", "out_index")))
             for entry in describe()
         ]
     children = [Part(name, (name,)) for name, _ in model.named_children()]

@@ -26,6 +26,13 @@ def _norm(x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]
     return empty_like(x), x.new_empty(0), x.new_empty(0)
 
 
+def _layer_norm(x: Tensor, normalized_shape: Sequence[int], *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    if list(x.shape[x.ndim - len(normalized_shape) :]) != list(normalized_shape):
+        own = torch.ops.aten.native_layer_norm.default  # has the words for what does not fit
+        return own(x, normalized_shape, *args)  # type: ignore[no-any-return]
+    return _norm(x)
+
+
 def _convolution(
     x: Tensor,
     weight: Tensor,
@@ -83,7 +90,8 @@ def _named(result: Callable[..., Any], names: str) -> dict[str, Callable[..., An
 QUICK: dict[str, Callable[..., Any]] = {
     **_named(_convolution, "convolution"),
     **_named(_max_pool2d, "max_pool2d_with_indices"),
-    **_named(_norm, "native_batch_norm native_group_norm native_layer_norm"),
+    **_named(_norm, "native_batch_norm native_group_norm"),
+    **_named(_layer_norm, "native_layer_norm"),
     **_named(_broadcast(torch.ops.aten.add.Tensor), "add.Tensor"),
     **_named(_broadcast(torch.ops.aten.mul.Tensor), "mul.Tensor"),
     **_named(empty_like, "relu gelu silu sigmoid hardtanh hardswish hardsigmoid leaky_relu elu"),

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .calls import tensors
-from .parts import Contents, contents_of, parts_of
-from .trace import evaluating, trace, watching
+from .parts import Contents, Part, contents_of, parts_of
+from .trace import Tally, evaluating, trace, watching
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class PartReport:
         out_index: The position of its output among the model's outputs, None where it is not one of them.
         channels: Of its output, None where the forward does not reach it.
         size: (H, W) of its output, None where it has none.
-        stride: Input pixels per position of its output, None where it has no size.
+        stride: Input pixels from one position of its output to the next, as the model describes it, else as traced;
+            None where there is no next, or no telling.
         receptive_field: Input pixels that a value can depend on along each axis; `inf` where unbounded.
         contents: Parameters, what is frozen, dilations, special convolutions, plugins.
         macs: Multiply-accumulates; one is two FLOPs.
@@ -95,7 +96,7 @@ def analyze(model: nn.Module, input_size: tuple[int, int] = (224, 224), *, in_ch
                 out_index=part.out_index,
                 channels=tally.shape[1] if tally.shape else None,
                 size=size,
-                stride=round(input_size[0] / size[0]) if size else None,
+                stride=_stride(part, tally) if size else None,
                 receptive_field=tally.receptive_field,
                 contents=contents,
                 macs=tally.macs,
@@ -112,6 +113,11 @@ def analyze(model: nn.Module, input_size: tuple[int, int] = (224, 224), *, in_ch
         light_ops=_together(tally.light_ops for tally in done),
         uncounted_ops=_together(tally.uncounted_ops for tally in done),
     )
+
+
+def _stride(part: Part, tally: Tally) -> int | None:
+    stride = part.stride if part.stride is not None else tally.stride
+    return None if stride is None else round(stride)
 
 
 def _together(counts: Iterable[Counter[str]]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
@@ -39,7 +40,10 @@ def _constant(call: Call, known: Known, out: Tensor) -> None:
 
 
 def _unknown(call: Call, known: Known, out: Tensor) -> Field:
-    return Field(_union(known), default_dims(out.ndim)).mixed()
+    (x, field), *_ = known
+    dims = field.dims if x.shape == out.shape else default_dims(out.ndim)
+    resized = out.ndim == x.ndim and out.shape[2:] != x.shape[2:] and max(out.shape[2:], default=1) > 1
+    return Field(_union(known), dims).mixed(step=math.nan if resized else None)
 
 
 def _reshaped(call: Call, known: Known, out: Tensor) -> Field:
@@ -62,7 +66,10 @@ def _permuted(call: Call, known: Known, out: Tensor) -> Field:
     elif x.ndim > 1:
         a, b = (call["dim0"], call["dim1"]) if call.name == "aten::transpose" else (0, 1)
         order[a], order[b] = order[b], order[a]
-    return Field(field.axes, tuple(field.dims[dim] for dim in order))
+    places, axes = field.places(), field.axes
+    if len(places) == len(axes):
+        axes = tuple(axes[places.index(dim)] for dim in order if dim in places)
+    return Field(axes, tuple(field.dims[dim] for dim in order))
 
 
 def _selected(call: Call, known: Known, out: Tensor) -> Field:
@@ -148,25 +155,25 @@ def _slid(
 
 
 def _padded(call: Call, known: Known, out: Tensor) -> Field:
-    (_, field), *_ = known
-    rank, before = len(field.axes), list(call.get("pad") or call["padding"])[::2][::-1]
-    if any(before[:-rank]) or not all(field.dims[-rank:]):
+    (x, field), *_ = known
+    places, before = field.places(), (call.get("pad") or call["padding"])[::2]  # the last dim comes first
+    if len(places) != len(field.axes):
         return _unknown(call, known, out)
-    before = [0] * (rank - len(before)) + before[-rank:]
-    return field._replace(axes=tuple(axis.window(1, padding=n) for axis, n in zip(field.axes, before, strict=True)))
+    added = [before[x.ndim - 1 - dim] if x.ndim - 1 - dim < len(before) else 0 for dim in places]
+    return field._replace(axes=tuple(axis.window(1, padding=n) for axis, n in zip(field.axes, added, strict=True)))
 
 
 def _sliced(call: Call, known: Known, out: Tensor) -> Field:
     (x, field), *_ = known
-    dim, rank = call["dim"] % x.ndim, len(field.axes)
+    dim, places, axes = call["dim"] % x.ndim, field.places(), list(field.axes)
     if not field.dims[dim]:
         return field
-    if field.dims != default_dims(x.ndim) or x.ndim != rank + 2:
-        return field.mixed()
+    if len(places) != len(axes):
+        return field.mixed(step=math.nan if call["step"] > 1 else None)
     start = call["start"] or 0
     start = min(start + x.shape[dim] if start < 0 else start, x.shape[dim])
-    axes = list(field.axes)
-    axes[dim - 2] = axes[dim - 2].window(1, stride=call["step"], padding=-start)
+    at = places.index(dim)
+    axes[at] = axes[at].window(1, stride=call["step"], padding=-start)
     return field._replace(axes=tuple(axes))
 
 

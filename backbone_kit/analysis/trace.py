@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .calls import Call, tensors
+from .field import Field
 from .macs import count_macs, is_free, is_light
 from .parts import Part
 from .quick import QUICK, empty_like
@@ -28,6 +30,7 @@ class Tally:
         activation_bytes: Size of all tensors it made; writes in place and views make none.
         shape: Of its output (of the first, where it has several), None where it did not run.
         receptive_field: Of that output along each axis in input pixels, `inf` where unbounded.
+        stride: Input pixels from one of its positions to the next, None where there is no next or no telling.
         light_ops: Operations without multiply-accumulates worth counting, by name.
         uncounted_ops: Operations for which no formula is known, by name.
     """
@@ -36,6 +39,7 @@ class Tally:
     activation_bytes: int = 0
     shape: tuple[int, ...] | None = None
     receptive_field: tuple[float, ...] | None = None
+    stride: float | None = None
     light_ops: Counter[str] = field(default_factory=Counter)
     uncounted_ops: Counter[str] = field(default_factory=Counter)
 
@@ -110,6 +114,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._current.shape = tuple(outputs[0].shape)
             known = self._fields.of(outputs[0])
             self._current.receptive_field = known and known.size
+            self._current.stride = _stride(known, outputs[0]) if known else None
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -133,6 +138,12 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif not is_free(call):
             ops = self._current.light_ops if is_light(call) else self._current.uncounted_ops
             ops[call.name.removeprefix("aten::")] += 1
+
+
+def _stride(field: Field, x: Tensor) -> float | None:
+    alone = all(n == 1 for n, runs in zip(x.shape, field.dims) if runs)
+    step = field.axes[0].step
+    return None if math.isnan(step) or (alone and math.inf in field.size) else step  # one value of the whole: no next
 
 
 def _on_meta(value: Any) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
 
+from .._version import __version__
 from ..errors import CheckpointError, ConfigError
 from . import check, env, explain, listing, shapes
 from .parser import CommandError, Parser
@@ -23,7 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 where a command found something wrong, 2 where it could not do its work. What the user did
         wrong is one message on stderr, never a traceback.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a file's name, or a character that the terminal does not have
     parser = Parser(prog="backbone-kit", description="Detection backbones from a config.")
+    parser.add_argument("--version", action="version", version=f"backbone-kit {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").splitlines()[0]

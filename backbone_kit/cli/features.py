@@ -13,7 +13,7 @@ from ..analysis import Report, capture
 from ..backbones import build_backbone
 from .parser import CommandError
 from .picture import read_picture
-from .prediction import report_on
+from .prediction import report_on, running
 from .preprocessing import Preprocessing, find_preprocessing
 from .table import Table
 
@@ -87,22 +87,27 @@ def compute_features(
         weights: A checkpoint, 'config' for what the config names, None for random ones from seed 0.
 
     Raises:
-        CommandError: The picture cannot be read, the net does not take pictures with three channels, or what it
-            returned is not what was predicted.
+        CommandError: The picture cannot be read, the config names no checkpoint, the net cannot run or does not take
+            pictures with three channels, or what it returned is not what was predicted.
     """
     picture = read_picture(path, size)
     preprocessing = find_preprocessing(config)
     torch.manual_seed(0)
     model = build_backbone(config, at=at, init=weights == "config", pretrained=weights if weights != "config" else None)
-    report = report_on(model, (picture.shape[0], picture.shape[1]))
+    if weights == "config" and model.load_report is None:
+        raise CommandError("--weights config: the config names no checkpoint")
+    extent = picture.shape[0], picture.shape[1]
+    report = report_on(model, extent)
     if report.input_shape[1] != 3:
         raise CommandError(f"the backbone takes {report.input_shape[1]} channels, a picture has 3")
-    maps = capture(model, preprocessing(picture))
+    with running(model, extent):
+        maps = capture(model, preprocessing(picture))
     for part in report.parts:
         measured = tuple(maps[part.name].shape[1:]) if part.name in maps else None
         if part.channels is not None and measured != _shape(part):
             raise CommandError(f"{part.name}: predicted {_shape(part)}, measured {measured}; please report this")
-    return Features(model, report, picture, preprocessing, weights or "random (seed 0; see --weights)", maps)
+    loaded = model.load_report.source if model.load_report else "random (seed 0; see --weights)"
+    return Features(model, report, picture, preprocessing, loaded, maps)
 
 
 def _shape(part: Any) -> tuple[int, ...]:

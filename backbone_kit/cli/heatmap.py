@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,36 @@ COLUMNS = 3
 PANEL = 4.0  # inches along a panel's width
 
 
+def check_target(path: str, *, picture: str) -> None:
+    """Refuses, before the long work, a file that could not be written or that is the picture.
+
+    Raises:
+        CommandError: Likewise, or Matplotlib is missing.
+    """
+    file, suffixes = Path(path), [f".{name}" for name in _new_figure().canvas.get_supported_filetypes()]
+    if file.suffix.lower() not in suffixes:
+        reason = f"it must end in one of {', '.join(suffixes)}"
+    elif not file.parent.is_dir():
+        reason = f"there is no folder {file.parent}"
+    elif file.is_dir():
+        reason = "it is a folder"
+    elif not os.access(file if file.exists() else file.parent, os.W_OK):
+        reason = "permission denied"
+    elif file.exists() and os.path.exists(picture) and file.samefile(picture):
+        reason = "it is the picture itself"
+    else:
+        return
+    raise CommandError(f"--plot {path}: cannot be written: {reason}")
+
+
+def _new_figure(**options: Any) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise CommandError(f"--plot: matplotlib {EXTRA}") from error
+    return Figure(**options)
+
+
 def save_heatmaps(features: Features, path: str) -> None:
     """Saves the picture and, for every level, the mean absolute activation over channels at its own resolution.
 
@@ -28,15 +59,11 @@ def save_heatmaps(features: Features, path: str) -> None:
     Raises:
         CommandError: Matplotlib is missing, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise CommandError(f"--plot: matplotlib {EXTRA}") from error
     panels = [part for part in features.report.parts if part.size and part.name != "pool"]
     rows, columns = math.ceil((len(panels) + 1) / COLUMNS), min(COLUMNS, len(panels) + 1)
     height, width, _ = features.picture.shape
     panel_height = PANEL * min(max(height / width, 0.4), 2.0) + 0.45
-    figure = Figure(figsize=(PANEL * columns, panel_height * rows), layout="constrained", dpi=110)
+    figure = _new_figure(figsize=(PANEL * columns, panel_height * rows), layout="constrained", dpi=110)
     axes = figure.subplots(rows, columns, squeeze=False).flat
     _show(next(axes), features.picture.numpy(), "picture", f"{height} x {width} pixels")
     for part in panels:

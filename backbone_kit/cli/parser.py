@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..errors import ConfigError
+
 if TYPE_CHECKING:
     from ..config import Config
+
+
+MOST_PIXELS = 1_000_000  # along an axis; beyond, sizes in bytes leave an int64
 
 
 class CommandError(Exception):
@@ -24,15 +29,36 @@ class Parser(argparse.ArgumentParser):
         raise CommandError(f"{message}; see {self.prog} --help")
 
 
-def positive_int(text: str) -> int:
-    """An int of at least 1, as an argument's type."""
+def pixels(text: str) -> int:
+    """An extent of a picture, as an argument's type."""
     try:
         value = int(text)
     except ValueError:
         value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive int, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a positive int, got {text!r:.50}")
+    if value > MOST_PIXELS:
+        raise argparse.ArgumentTypeError(f"must be at most {MOST_PIXELS} pixels, got {text!r:.50}")
     return value
+
+
+def file_name(text: str) -> str:
+    """The name of a file, as an argument's type."""
+    if not text:
+        raise argparse.ArgumentTypeError("must name a file, got ''")
+    return text
+
+
+def override(text: str) -> tuple[str, Any]:
+    """A dotted key and its value, as an argument's type."""
+    from ..config import parse_override
+
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(f"{text!r:.100} is no KEY=VALUE; put the config file first")
+    try:
+        return parse_override(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +67,8 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
+        action="extend",
+        type=override,
         default=[],
         metavar="KEY=VALUE",
         help="values in place of the file's: model.backbone.depth=101",
@@ -56,7 +84,7 @@ def add_format_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_config(args: argparse.Namespace) -> Config:
     """The config that the arguments name, with the changes they ask for."""
-    from ..config import Config, parse_override
+    from ..config import Config
     from ..names import NAMED, find_config, is_name
 
     if is_name(args.config):
@@ -65,5 +93,5 @@ def read_config(args: argparse.Namespace) -> Config:
     else:
         config = Config.fromfile(args.config)
     if args.cfg_options:
-        config.merge_from_dict(dict(parse_override(option) for option in args.cfg_options))
+        config.merge_from_dict(dict(args.cfg_options), source="--cfg-options")
     return config

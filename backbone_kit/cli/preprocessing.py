@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+FLOAT32_LIMIT = 3e38
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """What happens to a picture before the backbone sees it.
@@ -41,12 +44,15 @@ def find_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
     OpenMMLab's own rule for the order holds: pictures come as BGR, and `bgr_to_rgb` or `to_rgb` swaps them.
 
     Raises:
-        ConfigError: mean or std are not three numbers, or a std is not positive.
+        ConfigError: mean or std are not three finite numbers, a std is not positive, or the swap is no bool.
     """
     for name, swapped in (("data_preprocessor", False), ("img_norm_cfg", True), ("Normalize", True)):
         for path, node in _mappings(config):
             if (path[-1:] == (name,) or _type(node) == name) and node.get("mean") is not None:
-                to_rgb = node.get("bgr_to_rgb", node.get("to_rgb", swapped))
+                key = "bgr_to_rgb" if "bgr_to_rgb" in node else "to_rgb"
+                to_rgb = node.get(key, swapped)
+                if not isinstance(to_rgb, bool):
+                    raise ConfigError(f"must be true or false, got {to_rgb!r}", (*path, key))
                 return _checked(node, path, "RGB" if to_rgb else "BGR")
     return Preprocessing()
 
@@ -55,14 +61,18 @@ def _checked(node: Mapping[str, Any], path: Path, order: str) -> Preprocessing:
     values = {}
     for key in ("mean", "std"):
         value = node.get(key)
-        if not isinstance(value, Sequence) or [isinstance(item, (int, float)) for item in value] != [True] * 3:
-            raise ConfigError(f"must be three numbers, one a channel, got {value!r}", (*path, key))
+        if not isinstance(value, Sequence) or [_is_number(item) for item in value] != [True] * 3:
+            raise ConfigError(f"must be three finite numbers, one a channel, got {value!r}", (*path, key))
         values[key] = tuple(map(float, value))
     if min(values["std"]) <= 0:
         raise ConfigError(f"must be positive, got {node['std']!r}", (*path, "std"))
     scale = 255.0 if 0 < max(values["mean"]) <= 1 and max(values["std"]) <= 1 else 1.0  # torchvision counts pixels 0..1
     mean, std = (tuple(scale * value for value in values[key]) for key in ("mean", "std"))
     return Preprocessing(mean, std, order, dotted(path))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < FLOAT32_LIMIT  # nan is not
 
 
 def _mappings(node: Any, path: Path = ()) -> Iterator[tuple[Path, Mapping[str, Any]]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
+import textwrap
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .parser import CommandError, add_config_arguments, add_format_arguments, positive_int, read_config
+from .parser import CommandError, add_config_arguments, add_format_arguments, file_name, pixels, read_config
 from .table import Table, print_json, print_table
 from .text import by_count, extent, giga, human
 
@@ -25,15 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input-size",
         nargs=2,
-        type=positive_int,
+        type=pixels,
         metavar=("H", "W"),
         help="pixels (default: 224 224, or the picture's own)",
     )
-    parser.add_argument("--image", metavar="FILE", help="a picture, for a real forward with the config's preprocessing")
-    parser.add_argument(
-        "--weights", metavar="FILE", help="with --image: a checkpoint; 'config' for what the config names"
-    )
-    parser.add_argument("--plot", metavar="FILE", help="with --image: save the picture and a heat map per level (.png)")
+    for option, text in {
+        "--image": "a picture, for a real forward with the config's preprocessing",
+        "--weights": "with --image: a checkpoint; 'config' for what the config names",
+        "--plot": "with --image: save the picture and a heat map per level (.png)",
+    }.items():
+        parser.add_argument(option, type=file_name, metavar="FILE", help=text)
     add_format_arguments(parser)
 
 
@@ -46,17 +49,18 @@ def run(args: argparse.Namespace) -> int:
     features = None
     if args.image:
         from .features import compute_features
+        from .heatmap import check_target, save_heatmaps
 
+        if args.plot:
+            check_target(args.plot, picture=args.image)
         features = compute_features(config, args.image, args.input_size, at=args.at, weights=args.weights)
+        if args.plot:
+            save_heatmaps(features, args.plot)
         name, report = type(features.model).__name__, features.report
     else:
         from .prediction import predict
 
         name, report = predict(config, tuple(args.input_size or DEFAULT_SIZE), at=args.at)
-    if args.plot and features:
-        from .heatmap import save_heatmaps
-
-        save_heatmaps(features, args.plot)
     if args.json:
         print_json(as_json(args.config, name, report, features))
     else:
@@ -77,8 +81,9 @@ def as_json(config: str, name: str, report: Report, features: Features | None) -
 
 def _print(args: argparse.Namespace, name: str, report: Report, features: Features | None) -> None:
     print(f"{name} from {args.config}, input {'x'.join(map(str, report.input_shape))}\n")
-    print_table(table_of(report), markdown=args.markdown)
-    for line in _notes(report):
+    table = table_of(report)
+    print_table(table, markdown=args.markdown)
+    for line in _notes(report, table.width()):
         print(f"\n{line}")
     if features:
         print(f"\n{features.caption()}\n")
@@ -123,13 +128,19 @@ def _row(part: PartReport) -> list[str]:
     ]
 
 
-def _notes(report: Report) -> list[str]:
+def _notes(report: Report, width: int) -> list[str]:
     notes = [
         f"{giga(2 * report.macs)} GFLOPs, two a MAC; dil.: dilations; field: theoretical receptive field in pixels;\n"
         "memory: all tensors made in one forward, in float32; trained: parameters with a gradient"
     ]
     if report.light_ops:
-        notes.append(f"no MACs in: {by_count(report.light_ops)}")
+        notes.append(_wrapped("no MACs in:", report.light_ops, width))
     if report.uncounted_ops:
-        notes.append(f"NOT COUNTED, no formula: {by_count(report.uncounted_ops)}")
+        notes.append(_wrapped("NOT COUNTED, no formula:", report.uncounted_ops, width))
     return notes
+
+
+def _wrapped(heading: str, counts: Mapping[str, int], width: int) -> str:
+    words = [heading, *(f"{by_count({name: count})}," for name, count in counts.items())]
+    joined = " ".join(word.replace(" ", "\0") for word in words)  # a name and its count share a line
+    return textwrap.fill(joined, width, break_long_words=False).replace("\0", " ").removesuffix(",")

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .text import can_print
+
 
 @dataclass(frozen=True)
 class Table:
@@ -30,6 +32,10 @@ class Table:
         columns, *rows = ([row[i] for i in keep] if row else [] for row in (self.columns, *self.rows, self.total))
         return Table(columns, rows[:-1], rows[-1])
 
+    def width(self) -> int:
+        """Characters from side to side as plain text."""
+        return max(map(len, _plain(self.compact()).splitlines()))
+
 
 def print_table(table: Table, *, markdown: bool = False) -> None:
     """Prints a table: in Markdown, ruled on a terminal that is wide enough, else as plain text."""
@@ -37,16 +43,16 @@ def print_table(table: Table, *, markdown: bool = False) -> None:
     if markdown:
         print(_markdown(table))
         return
-    plain = _plain(table)
-    if sys.stdout.isatty() and max(map(len, plain.splitlines())) <= terminal_width():
+    if sys.stdout.isatty() and table.width() <= terminal_width():
         _print_ruled(table)
     else:
-        print(plain)
+        print(_plain(table))
 
 
 def print_json(value: Any) -> None:
     """Prints a value as JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    print(text if can_print(text) else json.dumps(value, indent=2, allow_nan=False))
 
 
 def terminal_width() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 
 
@@ -32,7 +33,7 @@ def giga(value: float) -> str:
 
 
 def extent(sizes: Sequence[float] | None) -> str:
-    """Pixels along the axes: once where they are equal, ∞ where unbounded, '' for None.
+    """Pixels along the axes: once where they are equal, ∞ (or 'inf') where unbounded, '' for None.
 
     Examples:
         >>> extent((427, 427)), extent((7, 3)), extent((math.inf, math.inf))
@@ -40,8 +41,18 @@ def extent(sizes: Sequence[float] | None) -> str:
     """
     if not sizes:
         return ""
-    texts = ["∞" if math.isinf(size) else f"{math.ceil(size)}" for size in sizes]
+    infinite = "∞" if can_print("∞") else "inf"
+    texts = [infinite if math.isinf(size) else f"{math.ceil(size)}" for size in sizes]
     return texts[0] if len(set(texts)) == 1 else "x".join(texts)
+
+
+def can_print(text: str) -> bool:
+    """Whether stdout's encoding has all characters of a text."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def by_count(counts: Mapping[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""One config file, built on the meta device: `Checker`."""
+"""One config file, built and run on the meta device: `Checker`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from typing import Any
 
 import torch
 
-from ..backbones import build_backbone
+from ..backbones import Backbone, build_backbone
 from ..backbones.build import PLACES
 from ..config import Config
 from ..errors import ConfigError, Problem
+from .parser import CommandError
+from .prediction import report_on
 
 SUFFIXES = (".py", ".yaml", ".yml", ".json")
 INDEX_FILES = ("metafile.yml", "model-index.yml", "dataset-index.yml")  # OpenMMLab's lists beside its configs
+SIDE = 224  # pixels; a size costs nothing on the meta device
 Keys = tuple[str, ...]
 
 
@@ -70,19 +73,20 @@ def _in_folder(folder: Path) -> Iterator[Path]:
 
 
 class Checker:
-    """Checks files one after another; equal backbones are built once."""
+    """Checks files one after another; equal backbones are built and run once."""
 
     def __init__(self) -> None:
         self._channels: dict[str, tuple[int, ...]] = {}
 
     def check(self, path: Path, *, named: bool = True) -> Verdict:
-        """Reads a file and builds its backbone.
+        """Reads a file, builds its backbone and runs it.
 
         Args:
             path: The file.
             named: Whether a file without a backbone has failed; else it is taken for a piece of other configs.
         """
         words: dict[str, str] = {}
+        place: Keys = ()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -95,6 +99,8 @@ class Checker:
             problems = check_neck(config, place, channels)
         except ConfigError as error:
             problems = list(error.problems)
+        except CommandError as error:
+            problems = [Problem(str(error), place, str(path))]
         except Exception as error:  # one broken file must not hide the others
             reason = str(error).strip().splitlines()
             problems = [Problem(f"{type(error).__name__}: {reason[0] if reason else 'no message'}")]
@@ -106,8 +112,24 @@ class Checker:
         key = repr((beside, weights, place, _get(config, place)))
         if key not in self._channels:
             with torch.device("meta"):
-                self._channels[key] = build_backbone(config).out_channels
+                net = build_backbone(config)
+            _run(net)
+            self._channels[key] = net.out_channels
         return self._channels[key]
+
+
+def _run(net: Backbone) -> None:
+    """One forward on the meta device.
+
+    Raises:
+        CommandError: It failed, and not for want of values, which only a real forward has.
+    """
+    side = -(-SIDE // net.size_divisibility) * net.size_divisibility
+    try:
+        report_on(net, (side, side))
+    except CommandError as error:
+        if "meta" not in str(error.__cause__).lower():
+            raise
 
 
 def check_neck(config: Mapping[str, Any], place: Keys, channels: tuple[int, ...]) -> list[Problem]:
@@ -122,6 +144,9 @@ def check_neck(config: Mapping[str, Any], place: Keys, channels: tuple[int, ...]
     given = neck.get("in_channels")
     if given is None or not place:
         return []
+    source = getattr(neck, "source_of", lambda key: "")("in_channels")
+    if not all(type(each) is int for each in (given if isinstance(given, (list, tuple)) else [given])):
+        return [Problem(f"must be an int or a list of ints, got {given!r}", (*path, "in_channels"), source)]
     if isinstance(given, int):
         fits, wanted = given in channels, f"{channels[-1]}" if len(channels) == 1 else f"one of {list(channels)}"
     else:
@@ -129,9 +154,8 @@ def check_neck(config: Mapping[str, Any], place: Keys, channels: tuple[int, ...]
         fits, wanted = list(given) == list(order), f"{list(order)}"
     if fits:
         return []
-    source_of = getattr(neck, "source_of", lambda key: "")
     message = f"{given!r} does not fit the backbone, whose outputs have {list(channels)} channels; set it to {wanted}"
-    return [Problem(message, (*path, "in_channels"), source_of("in_channels"))]
+    return [Problem(message, (*path, "in_channels"), source)]
 
 
 def _first_neck(config: Mapping[str, Any], place: Keys) -> tuple[tuple[str | int, ...], Mapping[str, Any]]:

@@ -58,6 +58,36 @@ def test_shapes_equal_a_real_forward():
         assert (1, part.channels, *part.size) == tuple(maps[part.name].shape), part.name
 
 
+def test_strides_are_traced_not_divided():
+    model = torchvision.models.resnet18()
+    strides = {part.name: part.stride for part in analyze(model, (97, 97)).parts}
+    assert [strides[name] for name in ("conv1", "maxpool", "layer1", "layer2", "layer3", "layer4")] == [
+        2,
+        4,
+        4,
+        8,
+        16,
+        32,
+    ]
+    assert strides["avgpool"] is None  # one value of the whole picture has no neighbour
+
+
+def test_strides_follow_positions_in_other_layouts_and_are_left_out_where_they_are_lost():
+    class Halved(nn.Module):
+        def forward(self, x):
+            x = nn.functional.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 1, 0, 1))
+            return x[:, ::2, ::2].permute(0, 3, 1, 2)
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 2, 2), Halved(), nn.ConvTranspose2d(4, 4, 2, 2), nn.PixelUnshuffle(2))
+    assert [part.stride for part in analyze(model, (64, 64)).parts] == [2, 4, 2, None]
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(8), nn.BatchNorm1d(4)])
+def test_what_a_real_forward_refuses_is_refused(norm):
+    with pytest.raises((RuntimeError, ValueError), match="expected"):
+        analyze(nn.Sequential(nn.Conv2d(3, 4, 1), norm), (6, 6))
+
+
 def test_activations_are_the_new_tensors():
     model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), nn.Flatten())
     assert analyze(model, (10, 10)).activation_bytes == 8 * 10 * 10 * 4

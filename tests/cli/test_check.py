@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 GOOD = (
@@ -47,6 +48,31 @@ def test_the_neck_must_fit(run, config, neck, fix):
     if fix:
         assert f"{path}:2: model.neck" in verdict["problems"][0]
         assert fix in verdict["problems"][0]
+
+
+@pytest.mark.parametrize("given", ["64.0", "true", "'64'", "{a: 1}", "[64, x]"])
+def test_channels_of_a_neck_are_ints(run, config, given):
+    path = config(GOOD + f"  neck: {{type: FPN, in_channels: {given}}}}}\n")
+    (problem,) = files(run("check", path, "--json"))["net.yaml"]["problems"]
+    assert problem.startswith(f"{path}:2: model.neck.in_channels: must be an int or a list of ints, got ")
+
+
+@pytest.mark.parametrize("scope", ["[mmdet]", "{a: 1}", "5"])
+def test_a_scope_of_another_type_is_no_crash(run, config, scope):
+    result = run("check", config(f"default_scope: {scope}\nbackbone: {{type: ResNet, depth: 18}}\n"))
+    assert (result.code, result.err, "default_scope" in result.out) == (1, "", True)
+
+
+def test_what_builds_must_also_run(run, config, monkeypatch):
+    path = config("backbone: {type: ResNet, depth: 18}\n")
+    monkeypatch.setattr(torch.nn.MaxPool2d, "forward", lambda self, x: torch.nn.LayerNorm(32, device="meta")(x))
+    (problem,) = files(run("check", path, "--json"))["net.yaml"]["problems"]
+    assert problem.startswith(f"{path}: backbone: ResNet cannot run on 224x224 pixels: maxpool (MaxPool2d): Given norm")
+
+
+def test_what_only_the_meta_device_cannot_run_is_no_failure(run, config, monkeypatch):
+    monkeypatch.setattr(torch.nn.MaxPool2d, "forward", lambda self, x: x[x > 0])
+    assert run("check", config()).code == 0
 
 
 def test_failures_show_place_and_fix(run, config):

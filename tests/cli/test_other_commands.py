@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from backbone_kit import BACKBONES
+from backbone_kit import BACKBONES, __version__
+from backbone_kit.cli import main
 from backbone_kit.layers import NORM_LAYERS
 
 
@@ -30,8 +31,15 @@ def test_list_of_one_kind(run):
 def test_explain_names_file_and_line(run, config):
     path = config()
     assert f"set by {path}:2" in run("explain", path, "depth").out
-    assert f"replaced 18, set by {path}:2" in run("explain", path, "depth", "--cfg-options", "depth=34").out
+    changed = run("explain", path, "depth", "--cfg-options", "depth=34").out
+    assert changed == f"depth = 34\n  set by --cfg-options\n  replaced 18, set by {path}:2\n"
     assert "did you mean 'depth'" in run("explain", path, "dept").err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"backbone-kit {__version__}\n"
 
 
 def test_env_has_the_versions(run):

@@ -42,6 +42,18 @@ def test_what_cannot_be_used_is_refused(bad):
         find_preprocessing(dict(img_norm_cfg=bad))
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), True, 10**400, "1"])
+def test_a_mean_is_finite(bad):
+    with pytest.raises(ConfigError, match=r"data_preprocessor\.mean: must be three finite numbers"):
+        find_preprocessing(dict(data_preprocessor=dict(mean=[1.0, 2.0, bad], std=STD)))
+
+
+@pytest.mark.parametrize("key", ["bgr_to_rgb", "to_rgb"])
+def test_a_swap_is_true_or_false(key):
+    with pytest.raises(ConfigError, match=rf"data_preprocessor\.{key}: must be true or false, got 'no'"):
+        find_preprocessing({"data_preprocessor": {**NUMBERS, key: "no"}})
+
+
 def test_channels_are_normalised_in_their_order():
     picture = torch.tensor([[[10, 20, 30]]], dtype=torch.uint8)
     x = Preprocessing((1, 2, 3), (1, 2, 3), "BGR", "")(picture)

@@ -57,6 +57,28 @@ def test_special_layers_are_named(run, config):
     assert (parts["layer3"]["out_index"], parts["layer4"]["size"]) == (0, None)
 
 
+def test_strides_hold_at_sizes_that_are_no_multiples(run, config):
+    report = json.loads(run("shapes", config(), "--input-size", 97, 97, "--json").out)
+    assert [part["stride"] for part in report["parts"]] == [2, 4, 4, 8, 16, 32]
+
+
+def test_notes_are_no_wider_than_the_table(run):
+    table, *notes = run("shapes", "resnet50_dcnv2").out.split("\n\n")[1:]
+    width = max(map(len, table.splitlines()))
+    assert notes[-1].startswith("no MACs in: ")
+    assert all(len(line) <= width for line in notes[-1].splitlines())
+    assert all(line.endswith(",") for line in notes[-1].splitlines()[:-1])
+
+
+def test_a_terminal_without_infinity(config):
+    text = "type: ResNet\ndepth: 50\nplugins: [{cfg: {type: ContextBlock, ratio: 0.25}, position: after_conv3}]\n"
+    command = [sys.executable, "tools/print_shapes.py", str(config(text))]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert " inf " in done.stdout
+
+
 def test_markdown_has_one_row_a_part(run, config):
     out = run("shapes", config(), "--markdown").out
     assert [line.split()[1] for line in out.splitlines() if line.startswith("|")][2:] == [
@@ -85,6 +107,12 @@ def test_options_change_the_config(run, config):
     report = json.loads(out)
     assert report["input_shape"] == [1, 1, 64, 32]
     assert [part["blocks"] for part in report["parts"]] == [0, 0, 3, 4, 6, 3]
+
+
+def test_options_may_be_given_twice(run, config):
+    argv = ("--cfg-options", "depth=34", "--cfg-options", "in_channels=1")
+    report = json.loads(run("shapes", config(), *argv, "--json").out)
+    assert (report["input_shape"][1], report["parts"][4]["blocks"]) == (1, 6)
 
 
 def test_a_picture_is_measured_beside_the_prediction(run, config, tmp_path):
@@ -116,6 +144,36 @@ def test_weights_come_from_a_file(run, config, tmp_path):
     with torch.no_grad():
         expected = net.eval()(x)[-1]
     assert image["levels"]["layer4"]["mean"] == pytest.approx(expected.mean().item(), rel=1e-5)
+    named = config(f"type: ResNet\ndepth: 18\ninit_cfg: {{type: Pretrained, checkpoint: {tmp_path}/net.pth}}\n")
+    again = json.loads(run("shapes", named, *argv[2:-1], "config").out)["image"]
+    assert (again["weights"], again["levels"]) == (f"{tmp_path}/net.pth", image["levels"])
+
+
+@pytest.mark.parametrize("more", ["", "init_cfg: {type: Kaiming, layer: Conv2d}\n"])
+def test_weights_that_the_config_does_not_name_are_refused(run, config, more):
+    path = config("type: ResNet\ndepth: 18\n" + more)
+    result = run("shapes", path, "--image", PHOTO, "--input-size", 32, 32, "--weights", "config")
+    assert (result.code, result.err) == (2, "backbone-kit: error: --weights config: the config names no checkpoint\n")
+
+
+def test_a_plot_never_replaces_its_picture(run, config, tmp_path):
+    picture, link = tmp_path / "in.jpg", tmp_path / "link.jpg"
+    picture.write_bytes(PHOTO.read_bytes())
+    link.symlink_to(picture)
+    result = run("shapes", config(), "--image", picture, "--input-size", 32, 32, "--plot", link)
+    assert (result.code, "it is the picture itself" in result.err) == (2, True)
+    assert picture.read_bytes() == PHOTO.read_bytes()
+
+
+def test_a_forward_that_fails_names_the_layer(run, config, monkeypatch):
+    def fail(*args):
+        raise RuntimeError("no such thing\nat all")
+
+    monkeypatch.setattr(torch.nn.MaxPool2d, "forward", fail)
+    message = "backbone-kit: error: ResNet cannot run on 32x32 pixels: maxpool (MaxPool2d): no such thing\n"
+    for argv in ([], ["--image", PHOTO]):
+        result = run("shapes", config(), "--input-size", 32, 32, *argv)
+        assert (result.code, result.err) == (2, message)
 
 
 @pytest.mark.parametrize(("package", "argv"), [("PIL", []), ("matplotlib.figure", ["--plot", "x.png"])])
@@ -123,19 +181,24 @@ def test_a_missing_extra_is_named(run, config, monkeypatch, package, argv):
     monkeypatch.setitem(sys.modules, package, None)
     result = run("shapes", config(), "--image", PHOTO, "--input-size", 32, 32, *argv)
     assert result.code == 2
-    assert "pip install backbone-kit[image]" in result.err
+    assert "pip install 'backbone-kit[image]'" in result.err
 
 
 BAD = {
     "missing file": (["nope.yaml"], "nope.yaml"),
     "zero size": (["{cfg}", "--input-size", "0", "5"], "--input-size: must be a positive int, got '0'"),
     "negative size": (["{cfg}", "--input-size", "5", "-3"], "--input-size"),
+    "huge size": (["{cfg}", "--input-size", "9" * 20, "1"], "--input-size: must be at most 1000000 pixels"),
     "misspelled option": (["{cfg}", "--cfg-options", "dept=50"], "did you mean 'depth'?"),
     "option without a value": (["{cfg}", "--cfg-options", "depth"], "'depth'"),
+    "swallowed file": (["--cfg-options", "depth=34", "{cfg}"], "net.yaml' is no KEY=VALUE; put the config file first"),
+    "broken value": (["{cfg}", "--cfg-options", "depth=[3"], "argument --cfg-options: the value '[3'"),
     "unknown flag": (["{cfg}", "--jsno"], "unrecognized arguments: --jsno"),
     "two formats": (["{cfg}", "--json", "--markdown"], "not allowed with argument"),
     "plot without image": (["{cfg}", "--plot", "x.png"], "--plot needs --image"),
     "weights without image": (["{cfg}", "--weights", "x.pth"], "--weights needs --image"),
+    "empty plot": (["{cfg}", "--image", PHOTO, "--plot", ""], "--plot: must name a file"),
+    "empty picture name": (["{cfg}", "--image", ""], "--image: must name a file"),
     "missing picture": (["{cfg}", "--image", "nope.jpg"], "nope.jpg: there is no such file"),
     "unreadable picture": (["{cfg}", "--image", "{cfg}"], "cannot be read as a picture"),
     "one channel": (["{cfg}", "--image", PHOTO, "--cfg-options", "in_channels=1"], "takes 1 channels, a picture has 3"),
@@ -143,6 +206,7 @@ BAD = {
         ["{cfg}", "--image", PHOTO, "--input-size", "32", "32", "--plot", "/no/x.png"],
         "cannot be written",
     ),
+    "plot before work": (["{cfg}", "--image", "nope.jpg", "--plot", "/no/x.png"], "there is no folder /no"),
     "unknown format": (["{cfg}", "--image", PHOTO, "--input-size", "32", "32", "--plot", "x.foo"], "cannot be written"),
     "missing weights": (["{cfg}", "--image", PHOTO, "--input-size", "32", "32", "--weights", "no.pth"], "no.pth"),
     "no command": ([], "required: COMMAND"),
