@@ -104,8 +104,9 @@ def _missing(path: str, shown: str, chain: Chain) -> ConfigError:
 
 
 def _shown(path: str) -> str:
-    """The path as it was written, or relative to the working directory where that is shorter."""
+    """The path as it was written, or relative to the working directory where it leads into that and is shorter."""
     try:
-        return min(path, os.path.relpath(path), key=len)
+        relative = os.path.relpath(path)
+        return path if relative.startswith(os.pardir) else min(path, relative, key=len)
     except ValueError:  # another drive, or a NUL byte
         return path
