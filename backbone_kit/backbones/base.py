@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..checkpoint import LoadReport, load_checkpoint
-from ..errors import ConfigError
+from ..errors import ConfigError, located
 from ..layers.weight_init import initialize
 from ..registry import Registry
 from ..signature import check_arguments, parameters
@@ -277,10 +277,8 @@ class Backbone(nn.Module):
             for child in self.children():
                 self.default_init(child)
         if self.init_cfg is not None:
-            try:
+            with located("init_cfg"):
                 initialize(self, self.init_cfg)
-            except ConfigError as error:
-                raise error.within("init_cfg") from None
         if self._weights is not None:
             self.load_report = load_checkpoint(self, self._weights.checkpoint, prefix=self._weights.prefix)
         self._initialized = True

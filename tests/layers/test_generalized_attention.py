@@ -12,6 +12,7 @@ from backbone_kit import ConfigError
 from backbone_kit.layers import GeneralizedAttention, build_plugin_layer
 
 from ..torch_versions import dynamic_export
+from .graphs import compiles_trains_and_exports
 
 TYPES = [f"{number:04b}" for number in range(1, 16)]
 
@@ -178,19 +179,8 @@ def test_arguments_that_cannot_work_are_refused(arguments: dict[str, Any], messa
 @dynamic_export
 @pytest.mark.parametrize("arguments", [dict(spatial_range=1), dict(attention_type="0010", q_stride=2)])
 def test_it_compiles_whole_trains_and_exports_for_any_size(arguments: dict[str, Any]) -> None:
-    torch._dynamo.reset()
     net = block(**arguments)
-    x = torch.randn(2, 8, 5, 6).double()
-    torch.compile(net, fullgraph=True, backend="aot_eager")(x).square().sum().backward()
-    compiled = [parameter.grad.clone() for parameter in net.parameters()]
-    net.zero_grad()
-    net(x).square().sum().backward()
-    for ours, eager in zip(compiled, net.parameters(), strict=True):
-        torch.testing.assert_close(ours, eager.grad)
-    any_size = {0: torch.export.Dim("n"), 2: torch.export.Dim("h", min=4), 3: torch.export.Dim("w", min=4)}
-    program = torch.export.export(net, (x,), dynamic_shapes=(any_size,))
-    larger = torch.randn(3, 8, 7, 9).double()
-    torch.testing.assert_close(program.module()(larger), net(larger))
+    compiles_trains_and_exports(net, torch.randn(2, 8, 5, 6).double(), torch.randn(3, 8, 7, 9).double())
 
 
 def test_it_trains_under_autocast() -> None:

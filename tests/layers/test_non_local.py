@@ -13,6 +13,7 @@ from backbone_kit.layers import NonLocal2d, build_plugin_layer
 from backbone_kit.layers.non_local import Mode
 
 from ..torch_versions import dynamic_export
+from .graphs import compiles_trains_and_exports
 
 MODES = get_args(Mode)
 
@@ -124,16 +125,5 @@ def test_arguments_that_cannot_work_are_refused(arguments: dict[str, Any], messa
 @dynamic_export
 @pytest.mark.parametrize("mode", MODES)
 def test_it_compiles_whole_trains_and_exports_for_any_size(mode: Mode) -> None:
-    torch._dynamo.reset()
     net = block(mode=mode, sub_sample=mode == "dot_product")
-    x = torch.randn(2, 6, 4, 5).double()
-    torch.compile(net, fullgraph=True, backend="aot_eager")(x).square().sum().backward()
-    compiled = [parameter.grad.clone() for parameter in net.parameters()]
-    net.zero_grad()
-    net(x).square().sum().backward()
-    for ours, eager in zip(compiled, net.parameters(), strict=True):
-        torch.testing.assert_close(ours, eager.grad)
-    any_size = {0: torch.export.Dim("n"), 2: torch.export.Dim("h", min=4), 3: torch.export.Dim("w", min=4)}
-    program = torch.export.export(net, (x,), dynamic_shapes=(any_size,))
-    larger = torch.randn(3, 6, 7, 9).double()
-    torch.testing.assert_close(program.module()(larger), net(larger))
+    compiles_trains_and_exports(net, torch.randn(2, 6, 4, 5).double(), torch.randn(3, 6, 7, 9).double())
