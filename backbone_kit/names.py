@@ -1,16 +1,20 @@
-"""Model names: each is a config file of the same name under `configs/`."""
+"""Model names: each is a config file under `configs/`, or a row of a family's table there, `<family>/names.yaml`."""
 
 from __future__ import annotations
 
 import fnmatch
 import os
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
+from .config import Config
 from .errors import ConfigError, did_you_mean
 
 NAMED = {"norm_eval": False, "frozen_stages": -1}
-"""What a name means beside its file: a net to train, or to take features from."""
+"""What a name means beside its file or row: a net to train, or to take features from."""
+
+TABLE = "names.yaml"
+"""A table of names: `shared`, what all have, and `names`, what each has in its place or beside it, key by key."""
 
 
 def config_root() -> Path:
@@ -22,26 +26,47 @@ def config_root() -> Path:
 
 @lru_cache(maxsize=1)
 def named_configs() -> dict[str, Path]:
-    """Model names and their files, in alphabetical order."""
-    return {path.stem: path for path in sorted(config_root().glob("[!_]*/*.yaml"), key=lambda path: path.stem)}
+    """Model names in alphabetical order, each with the file of its own or the table it stands in.
+
+    Raises:
+        ConfigError: Two places have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(config_root().glob("[!_]*/*.yaml")):
+        for name in _table(path)["names"] if path.name == TABLE else (path.stem,):
+            if name in found:
+                raise ConfigError(f"the name {name!r} stands in {found[name]} and in {path}; remove one")
+            found[name] = path
+    return dict(sorted(found.items()))
+
+
+@cache
+def _table(path: Path) -> Config:
+    return Config.fromfile(path)
+
+
+def named_config(name: str) -> Config:
+    """The config of a model name, a copy of its own.
+
+    Raises:
+        ConfigError: There is no such name, and the message has the nearest.
+    """
+    path = named_configs().get(name)
+    if path is None:
+        hint = did_you_mean(name, named_configs()) or "; list_backbones() has them all"
+        raise ConfigError(f"{name!r} is neither a file nor a model name{hint}")
+    if path.name != TABLE:
+        return Config.fromfile(path)
+    table = _table(path)
+    shared, row = table["shared"], table["names"][name]
+    config = Config({key: value for key, value in shared.items() if key not in row})
+    config.merge_from_dict(row, source=f"{name} in {path.parent.name}/{TABLE}")
+    return config
 
 
 def is_name(cfg: str | os.PathLike[str]) -> bool:
     """Whether this is a model name: it has not the suffix of a config file."""
     return Path(cfg).suffix not in (".yaml", ".yml", ".json", ".py")
-
-
-def find_config(name: str) -> Path:
-    """The file of a model name.
-
-    Raises:
-        ConfigError: There is no such name, and the message has the nearest.
-    """
-    found = named_configs().get(name)
-    if found is None:
-        hint = did_you_mean(name, named_configs()) or "; list_backbones() has them all"
-        raise ConfigError(f"{name!r} is neither a file nor a model name{hint}")
-    return found
 
 
 def list_backbones(pattern: str = "*") -> list[str]:

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "backbone_kit"
 ALLOWED = {
     "errors": set(),
     "_version": set(),
-    "names": {"errors"},
+    "names": {"config", "errors"},
     "__init__": {"_version", "backbones", "checkpoint", "config", "errors", "names", "openmmlab", "registry"},
     "signature": {"errors"},
     "registry": {"errors", "signature"},

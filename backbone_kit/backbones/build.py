@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config import Config
 from ..errors import ConfigError, did_you_mean, dotted
-from ..names import NAMED, find_config, is_name
+from ..names import NAMED, is_name, named_config
 from ..openmmlab import SCOPES, from_openmmlab
 from .base import BACKBONES, Backbone
 from .custom import import_custom, resolve_types
@@ -81,7 +81,7 @@ def _read(cfg: Any) -> tuple[Mapping[str, Any], bool]:
             f"must be a dict, a Config, a config file or a model name, got {cfg!r} ({type(cfg).__name__})"
         )
     named = is_name(cfg)
-    return Config.fromfile(find_config(str(cfg)) if named else cfg), named
+    return named_config(str(cfg)) if named else Config.fromfile(cfg), named
 
 
 def _find(cfg: Mapping[str, Any]) -> Keys:

@@ -85,10 +85,10 @@ def add_format_arguments(parser: argparse.ArgumentParser) -> None:
 def read_config(args: argparse.Namespace) -> Config:
     """The config that the arguments name, with the changes they ask for."""
     from ..config import Config
-    from ..names import NAMED, find_config, is_name
+    from ..names import NAMED, is_name, named_config
 
     if is_name(args.config):
-        config = Config.fromfile(find_config(args.config))
+        config = named_config(args.config)
         config.merge_from_dict(NAMED, source=f"the name {args.config}")
     else:
         config = Config.fromfile(args.config)

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from backbone_kit import BACKBONES, Config, backbones, build_backbone
+from backbone_kit import BACKBONES, backbones, build_backbone, list_backbones
 from backbone_kit.backbones import Backbone
-from backbone_kit.names import named_configs
+from backbone_kit.names import named_config
 
 from ..torch_versions import dynamic_export
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*running statistics that are still 0 and 1")
-CONFIGS = {name: Config.fromfile(path) for name, path in named_configs().items()}
+CONFIGS = {name: named_config(name) for name in list_backbones()}
 SIZE = 256  # a multiple of every stride, so that map sizes are exact quotients
 
 
