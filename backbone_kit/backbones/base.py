@@ -29,6 +29,8 @@ class Backbone(nn.Module):
     """A stem and stages that turn a picture into maps at several strides.
 
     A subclass calls this constructor first, then `add_stem` once, then `add_stage` for each of `self.stages_to_build`.
+    The names under which it adds layers are their state-dict keys; a dotted name puts a layer into a container, which
+    is made where it is not there yet.
 
     Args:
         num_stages: How many stages the net has.
@@ -93,6 +95,7 @@ class Backbone(nn.Module):
         self.stem_names: tuple[str, ...] = ()
         self.pool_names: tuple[str, ...] = ()
         self.stage_names: tuple[str, ...] = ()
+        self.stage_modules: tuple[tuple[str, ...], ...] = ()
         self.out_names: tuple[tuple[str, ...], ...] = ()
         self.feature_info: tuple[FeatureInfo, ...] = ()
         self._built_on_meta = False
@@ -129,7 +132,7 @@ class Backbone(nn.Module):
     def add_stage(
         self,
         name: str,
-        stage: nn.Module,
+        stage: nn.Module | Mapping[str, nn.Module],
         *,
         channels: int,
         stride: int,
@@ -138,22 +141,31 @@ class Backbone(nn.Module):
         """Registers the next stage, initialised and, where `frozen_stages` reaches it, frozen.
 
         Args:
-            name: Its name as a child, a level and a part of the state-dict keys.
-            stage: A module from map to map.
+            name: Its name as a level.
+            stage: A module from map to map, which gets that name as a layer too; or several by their own names, in the
+                order in which they run, the blocks last.
             channels: Channels of its output.
             stride: Stride of its output in input pixels.
             out: Layers by name that its map goes through on its way out, and only there: a norm of each output, say.
         """
         if not self.feature_info:
             raise RuntimeError(f"add_stage({name!r}) comes before add_stem; a backbone begins with its stem")
+        layers = stage if isinstance(stage, Mapping) else {name: stage}
         self.stage_names += (name,)
+        self.stage_modules += (tuple(layers),)
         self.out_names += (tuple(out or ()),)
-        for child, module in {name: stage, **(out or {})}.items():
+        for child, module in {**layers, **(out or {})}.items():
             self._add(len(self.stage_names), child, module)
         self.feature_info += (FeatureInfo(name, int(channels), int(stride)),)
 
     def _add(self, position: int, name: str, module: nn.Module) -> None:
-        self.add_module(name, module)
+        parent: nn.Module = self
+        *containers, child = name.split(".")
+        for container in containers:
+            if container not in parent._modules:
+                parent.add_module(container, nn.Sequential())
+            parent = parent.get_submodule(container)
+        parent.add_module(child, module)
         self._hold(position, module)
         self._built_on_meta |= any(parameter.is_meta for parameter in module.parameters())
         self.default_init(module)
@@ -179,7 +191,7 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> Backbone:
         """As `nn.Module.train`; frozen stages and, under `norm_eval`, all BatchNorms stay in eval. Returns self."""
         super().train(mode)
-        stages = ((name, *out) for name, out in zip(self.stage_names, self.out_names))
+        stages = (modules + out for modules, out in zip(self.stage_modules, self.out_names))
         for position, names in enumerate((self.stem_names + self.pool_names, *stages)):
             for name in names:
                 self._hold(position, self.get_submodule(name))
@@ -205,8 +217,8 @@ class Backbone(nn.Module):
             raise RuntimeError(f"{type(self).__name__} added {len(self.stage_names)} of {self.stages_to_build} stages")
         x = self._run(self.pool_names, self._run(self.stem_names, x))
         maps: dict[int, Tensor] = {}
-        for index, name in enumerate(self.stage_names[: max(self.out_indices) + 1]):
-            x = self._run((name,), x)
+        for index, modules in enumerate(self.stage_modules[: max(self.out_indices) + 1]):
+            x = self._run(modules, x)
             if index in self.out_indices:
                 maps[index] = self._run(self.out_names[index], x)
         return tuple(maps[index] for index in self.out_indices)
@@ -224,13 +236,13 @@ class Backbone(nn.Module):
         maps = {"stem": x}
         x = self._run(self.pool_names, x)
         for index, name in enumerate(self.stage_names):
-            x = self._run((name,), x)
+            x = self._run(self.stage_modules[index], x)
             maps[name] = self._run(self.out_names[index], x)
         return maps
 
     def _run(self, names: tuple[str, ...], x: Tensor) -> Tensor:
         for name in names:
-            x = getattr(self, name)(x)
+            x = self.get_submodule(name)(x)
         return x
 
     @property
@@ -247,17 +259,17 @@ class Backbone(nn.Module):
         """The parts in the order in which they run.
 
         Returns:
-            For each: `name`, `modules` (names of children), `channels` and `stride` of its output, `blocks` (0 where it
-            is no stage) and `out_index` (its place in the output, or None).
+            For each: `name`, `modules` (its layers, by name), `channels` and `stride` of its output, `blocks` (0 where
+            it is no stage) and `out_index` (its place in the output, or None).
         """
         stem = self.feature_info[0]
         parts = [_part("stem", self.stem_names, stem)]
         if self.pool_names:
             parts.append(_part("pool", self.pool_names, FeatureInfo("pool", stem.channels, self._pool_stride)))
         for index, info in enumerate(self.feature_info[1:]):
-            stage = self.get_submodule(info.name)
+            stage = self.get_submodule(self.stage_modules[index][-1])
             out_index = self.out_indices.index(index) if index in self.out_indices else None
-            modules = (info.name, *self.out_names[index])
+            modules = self.stage_modules[index] + self.out_names[index]
             parts.append(_part(info.name, modules, info, len(list(stage.children())), out_index))
         return parts
 

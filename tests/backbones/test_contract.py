@@ -26,6 +26,10 @@ def meta(name: str, **overrides: Any) -> Backbone:
         return build_backbone(CONFIGS[name], **overrides)
 
 
+def state_keys(net: Backbone, module: str) -> list[str]:
+    return list(net.get_submodule(module).state_dict())
+
+
 def smallest(kind: str) -> str:
     """The config of that type with the fewest parameters."""
     names = [name for name, cfg in CONFIGS.items() if cfg["type"] == kind]
@@ -75,7 +79,8 @@ def test_the_config_is_left_alone(name: str) -> None:
 def test_parts_describe_the_net(name: str) -> None:
     net = meta(name)
     parts = net.describe()
-    assert sorted(child for part in parts for child in part["modules"]) == sorted(dict(net.named_children()))
+    described = [f"{module}.{key}" for part in parts for module in part["modules"] for key in state_keys(net, module)]
+    assert sorted(described) == sorted(net.state_dict())
     assert [part["out_index"] for part in parts if part["out_index"] is not None] == list(range(len(net.out_indices)))
 
 
@@ -95,8 +100,8 @@ def test_outputs_come_in_the_order_that_is_asked_for(kind: str) -> None:
 def test_forward_stops_after_the_last_stage_that_is_needed(kind: str) -> None:
     net = meta(smallest(kind), out_indices=(0,))
     ran: list[str] = []
-    for stage in net.stage_names:
-        net.get_submodule(stage).register_forward_hook(lambda *_, stage=stage: ran.append(stage))
+    for name, modules in zip(net.stage_names, net.stage_modules):
+        net.get_submodule(modules[0]).register_forward_hook(lambda *_, name=name: ran.append(name))
     net.eval()(torch.empty(1, 3, SIZE, SIZE, device="meta"))
     assert ran == [net.stage_names[0]]
 
@@ -106,7 +111,8 @@ def test_pruned_stages_are_not_built_and_change_nothing_else(kind: str) -> None:
     name = smallest(kind)
     whole, pruned = meta(name, out_indices=(1,)), meta(name, out_indices=(1,), prune_stages=True)
     assert pruned.stage_names == whole.stage_names[:2]
-    assert list(pruned.state_dict()) == [k for k in whole.state_dict() if not k.startswith(whole.stage_names[2:])]
+    left_out = tuple(f"{module}." for modules in whole.stage_modules[2:] for module in modules)
+    assert list(pruned.state_dict()) == [key for key in whole.state_dict() if not key.startswith(left_out)]
 
 
 @per_class
@@ -122,7 +128,8 @@ def test_frozen_stages_never_train(kind: str) -> None:
     name = smallest(kind)
     for frozen in range(-1, len(meta(name).stage_names) + 1):
         net = meta(name, frozen_stages=frozen, norm_eval=False)
-        parts = (net.stem_names + net.pool_names, *((stage,) for stage in net.stage_names))
+        stages = (modules + out for modules, out in zip(net.stage_modules, net.out_names))
+        parts = (net.stem_names + net.pool_names, *stages)
         held = tuple(f"{child}." for part in parts[: frozen + 1] for child in part)
         for mode in (None, True, False, True):  # as constructed, and through every switch
             if mode is not None:

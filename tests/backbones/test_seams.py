@@ -88,6 +88,47 @@ def test_they_freeze_and_rest_with_their_stage() -> None:
     assert not Normed(norm_eval=True).train().norm1.training
 
 
+class Dotted(Backbone):
+    """Layers in containers, as other packages name them; a stage of two modules."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(num_stages=2, **kwargs)
+        self.add_stem({"stem.conv": nn.Conv2d(3, 4, 2, stride=2), "stem.norm": nn.BatchNorm2d(4)}, channels=4, stride=2)
+        for i in range(self.stages_to_build):
+            layers = {f"down.{i}": nn.Conv2d(4, 4, 2, stride=2), f"blocks.{i}": nn.Sequential(nn.BatchNorm2d(4))}
+            self.add_stage(f"stage{i}", layers, channels=4, stride=2 ** (i + 2), out={f"norm{i}": nn.BatchNorm2d(4)})
+
+
+def test_dotted_names_are_keys_and_a_stage_may_have_several_modules() -> None:
+    net = Dotted().eval()
+    weights = [key for key in net.state_dict() if key.endswith("weight")]
+    containers = [[f"{name}.{i}" for i in range(2)] for name in ("down", "blocks")]
+    layers = ["stem.conv", "stem.norm", *containers[0], *(f"{name}.0" for name in containers[1]), "norm0", "norm1"]
+    assert weights == [f"{layer}.weight" for layer in layers]
+    with torch.no_grad():
+        x = torch.randn(1, 3, 16, 16)
+        first = net.blocks[0](net.down[0](net.stem(x)))
+        levels = net.forward_intermediates(x)
+        torch.testing.assert_close(levels["stage0"], net.norm0(first))
+        torch.testing.assert_close(net(x)[1], net.norm1(net.blocks[1](net.down[1](first))))
+    assert net.describe()[1] | {"modules": ("down.0", "blocks.0", "norm0"), "blocks": 1} == net.describe()[1]
+    assert [part["blocks"] for part in net.describe()] == [0, 1, 1]
+
+
+def test_all_modules_of_a_stage_freeze_together() -> None:
+    net = Dotted(frozen_stages=1).train()
+    frozen = {key.rpartition(".")[0] for key, parameter in net.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"stem.conv", "stem.norm", "down.0", "blocks.0.0", "norm0"}
+    training = {name for name, layer in net.named_modules() if isinstance(layer, nn.BatchNorm2d) and layer.training}
+    assert training == {"blocks.1.0", "norm1"}
+    left = Dotted(out_indices=(0,), prune_stages=True)
+    assert {name for name, _ in left.named_modules() if name.startswith(("down.", "blocks."))} == {
+        "down.0",
+        "blocks.0",
+        "blocks.0.0",
+    }
+
+
 def test_a_bias_of_a_convolution_starts_at_zero() -> None:
     assert not Normed().stem.bias.any()
 
