@@ -14,6 +14,8 @@ from .non_local import NonLocal2d
 from .norm import NORM_LAYERS, NormCfg, build_norm_layer
 from .padding import PADDING_LAYERS, PaddingCfg, build_padding_layer
 from .plugin import PLUGIN_LAYERS, PluginCfg, build_plugin_layer
+from .rectified_conv import RFConv2d
+from .split_attention import RSoftmax, SplitAttentionConv2d
 from .weight_init import INITIALIZERS, initialize
 
 __all__ = [
@@ -38,6 +40,9 @@ __all__ = [
     "NormCfg",
     "PaddingCfg",
     "PluginCfg",
+    "RFConv2d",
+    "RSoftmax",
+    "SplitAttentionConv2d",
     "build_activation_layer",
     "build_conv_layer",
     "build_norm_layer",
