@@ -15,24 +15,13 @@ from backbone_kit.backbones.blocks import Bottleneck
 from .test_peers import LAYERS, randomized, relative_difference, served
 
 
-class Grouped(ResNet):
-    """ResNeXt and wide ResNets: three lines on ResNet."""
-
-    def __init__(self, depth: int, groups: int, base_width: int, **kwargs: Any) -> None:
-        self.groups, self.base_width = groups, base_width
-        super().__init__(depth, **kwargs)
-
-    def block_args(self, planes: int, base_channels: int) -> dict[str, Any]:
-        return {"width": planes * self.base_width // base_channels * self.groups, "groups": self.groups}
-
-
 @pytest.mark.parametrize(("name", "groups", "base_width"), [("resnext50_32x4d", 32, 4), ("wide_resnet50_2", 1, 128)])
 @torch.no_grad()
 def test_width_and_groups_make_torchvisions_resnext_and_wide_resnet(name: str, groups: int, base_width: int) -> None:
     peer = randomized(getattr(torchvision.models, name)(weights=None))
     levels = torchvision.models._utils.IntermediateLayerGetter(peer, LAYERS)
     x = torch.randn(1, 3, 65, 97, generator=torch.Generator().manual_seed(1))
-    ours = served(Grouped(50, groups, base_width), peer.state_dict())(x)
+    ours = served(ResNet(50, cardinality=groups, base_width=base_width), peer.state_dict())(x)
     assert relative_difference(ours, list(levels(x).values())) < 1e-5
 
 
@@ -44,7 +33,7 @@ def test_plugins_and_dcn_take_the_width() -> None:
     dcn = {"type": "DCNv2", "deform_groups": 2}
     block = Bottleneck(256, 64, width=128, groups=4, plugins=plugins, dcn=dcn).eval()  # type: ignore[arg-type]
     widths = [getattr(block, name).conv_mask.in_channels for name in block.plugin_names]
-    assert widths == [128, 128, 256]
+    assert widths == [128, 128, 128, 128, 256]
     assert (block.conv2.groups, block.conv2.weight.shape) == (4, (128, 32, 3, 3))
     assert block(torch.randn(1, 256, 8, 8)).shape == (1, 256, 8, 8)
 
