@@ -1,12 +1,14 @@
 """Layers by name: convolutions, norms, activations, paddings, plugins. One family per file."""
 
 from .activation import ACTIVATION_LAYERS, ActivationCfg, build_activation_layer
+from .adaptive_padding import Conv2dAdaptivePadding
 from .context_block import ContextBlock
 from .conv import CONV_LAYERS, ConvCfg, build_conv_layer
 from .conv_module import ConvModule
 from .conv_ws import ConvAWS2d, ConvWS2d, StdConv2d
 from .dcn import DCN, DCNv2
 from .deform_conv import deform_conv2d
+from .depthwise_separable import DepthwiseSeparableConvModule
 from .drop_path import DropPath
 from .frozen_batch_norm import FrozenBatchNorm2d, freeze_batch_norms, thaw_batch_norms
 from .generalized_attention import GeneralizedAttention
@@ -31,11 +33,13 @@ __all__ = [
     "PLUGIN_LAYERS",
     "ActivationCfg",
     "ContextBlock",
+    "Conv2dAdaptivePadding",
     "ConvAWS2d",
     "ConvCfg",
     "ConvModule",
     "ConvWS2d",
     "DCNv2",
+    "DepthwiseSeparableConvModule",
     "DropPath",
     "FrozenBatchNorm2d",
     "GeneralizedAttention",
