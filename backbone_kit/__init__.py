@@ -10,7 +10,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .backbones import BACKBONES, build_backbone
-    from .checkpoint import load_checkpoint
+    from .checkpoint import LoadReport, convert_state_dict, detect_layout, load_checkpoint
     from .config import Config
     from .errors import CheckpointError, ConfigError
     from .names import list_backbones
@@ -22,9 +22,12 @@ _HOMES = {
     "CheckpointError": "errors",
     "Config": "config",
     "ConfigError": "errors",
+    "LoadReport": "checkpoint",
     "Registry": "registry",
     "build_backbone": "backbones",
     "build_from_cfg": "registry",
+    "convert_state_dict": "checkpoint",
+    "detect_layout": "checkpoint",
     "from_openmmlab": "openmmlab",
     "list_backbones": "names",
     "load_checkpoint": "checkpoint",
@@ -35,10 +38,13 @@ __all__ = [
     "CheckpointError",
     "Config",
     "ConfigError",
+    "LoadReport",
     "Registry",
     "__version__",
     "build_backbone",
     "build_from_cfg",
+    "convert_state_dict",
+    "detect_layout",
     "from_openmmlab",
     "list_backbones",
     "load_checkpoint",

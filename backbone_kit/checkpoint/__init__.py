@@ -1,5 +1,7 @@
 """Weights in: read a file without executing anything, match its keys with a model, load all or nothing."""
 
-from .load import LoadReport, load_checkpoint
+from .convert import convert_state_dict, detect_layout
+from .load import load_checkpoint
+from .report import LoadReport
 
-__all__ = ["LoadReport", "load_checkpoint"]
+__all__ = ["LoadReport", "convert_state_dict", "detect_layout", "load_checkpoint"]

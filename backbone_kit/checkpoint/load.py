@@ -4,132 +4,241 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from .io import find_state_dict, read_state_dict
+from .fresh import fresh_layers, optional_keys
+from .io import CONTAINERS, find_state_dict, read_state_dict
+from .match import AUTO, Match, find_match
+from .put import put
+from .report import LoadReport
+from .words import few
 
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What a load did.
-
-    Attributes:
-        source: Where the weights came from.
-        prefix: What stood before the model's keys there.
-        matched: Keys of the model that were served.
-        missing: Keys of the model that were not, and keep what they had.
-        unexpected: Keys under the prefix that the model has not.
-        left_aside: Keys of other parts, outside the prefix.
-    """
-
-    source: str
-    prefix: str
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    left_aside: tuple[str, ...]
-
-    def __str__(self) -> str:
-        served = f"{len(self.matched)} of {len(self.matched) + len(self.missing)} served"
-        aside = f"left aside: {len(self.left_aside) + len(self.unexpected)}"
-        return f"{self.source}: {served} · {aside}"
+Source = str | os.PathLike[str] | Mapping[str, Any]
+AdaptStem = Literal["sum", "repeat"]
 
 
 def load_checkpoint(
     model: nn.Module,
-    source: str | os.PathLike[str] | Mapping[str, Tensor],
+    source: Source,
+    layout: str = AUTO,
     strict: bool = True,
     prefix: str | None = None,
+    *,
+    adapt_stem: AdaptStem | None = None,
 ) -> LoadReport:
-    """Loads weights whose keys are the model's own, perhaps under a prefix.
+    """Loads weights in any layout, from whatever stands around them; all or nothing.
 
-    A checkpoint may lack batch counters, and what a layer of the model can do without: its class lists those keys in
-    `optional_keys`, as the convolution with adaptive weight standardisation does, which finds them in a plain weight.
+    What counts is which keys of the model are served. A source may lack counters of batches; what a layer of the model
+    can do without (its class lists those keys in `optional_keys`); and layers that are new on purpose (its class says
+    `brings_new`), such as plugins. Keys of other parts, such as necks and classifiers, are left aside.
+
+    A model on the meta device takes the tensors of the source in place of its own; one with memory copies them.
 
     Args:
         model: What receives the weights; untouched when the load fails.
-        source: A path (`.pth`, `.pt`, `.safetensors`) or a state dict.
-        strict: Whether every key of the model must be served.
-        prefix: What stands before the model's keys in `source`, with or without the dot; None: the one that serves most
-            of them.
+        source: A path (`.pth`, `.pt`, `.safetensors`), a state dict, or a mapping that holds one.
+        layout: Whose names the source has: 'timm', 'detectron2', …; 'auto': found out from the keys.
+        strict: Whether every key of the model must be served, in its shape, and no other may lie inside the backbone.
+        prefix: What stands before the backbone's keys in `source`, with or without the dot; None: what serves most.
+        adapt_stem: How the first convolution takes another number of channels than the source's: 'sum' adds the
+            source's up into one; 'repeat' repeats them in turn into more, scaled down by as much. None: not at all.
+
+    Returns:
+        What went where.
 
     Raises:
-        CheckpointError: The source cannot be read; a tensor has another shape, or is none of the model's kind; strict
-            and a key is missing; fewer than half of the model's keys are served; two prefixes serve equally many; or
-            the model has no memory yet, being on the meta device.
+        CheckpointError: The source cannot be read; a tensor is none of the model's kind, or has values that are no
+            numbers; strict, and a key is missing, of another shape, or unexpected; fewer than half of the keys are
+            served; or two prefixes serve equally many.
     """
-    _check_call(model, source, strict, prefix)
-    if isinstance(source, Mapping):
-        name = "the state dict"
-        weights = find_state_dict(source, name)
-    else:
-        name = str(source)
-        weights = read_state_dict(source)
+    _check_call(model, source, layout, strict, prefix, adapt_stem)
+    report, match, weights = examine(model, source, layout, prefix, adapt_stem=adapt_stem)
+    tensors = {key: value for key, value in _served(match, weights).items() if key not in report.wrong_shape}
     own = model.state_dict()
-    if any(value.is_meta for value in own.values()):
-        raise CheckpointError(f"{name}: the model is on the meta device; call model.to_empty(device='cpu') first")
-    if prefix is None:
-        prefix = _find_prefix(weights, own, name)
-    elif prefix and not prefix.endswith("."):
-        prefix += "."
-    found = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-    found = {_renamed(key, own): value for key, value in found.items()}
-    matched = {key: found[key] for key in own if key in found}
-    missing = [key for key in own if key not in found]
-    wrong = [reason for key, value in matched.items() for reason in _misfits(key, value, own[key])]
-    needed = [key for key in missing if key not in _optional(model)]
+    stem = _stem(own)
+    if adapt_stem and stem in report.matched:
+        tensors[stem] = _adapted(tensors[stem], own[stem].shape[1], adapt_stem)
+    wrong = [reason for key, value in tensors.items() for reason in _misfits(key, value, own[key])]
     if wrong:
-        raise CheckpointError(f"{name}: {_few(wrong)}. Is this the checkpoint of that depth and width?")
-    if 2 * len(matched) < len(own) or (strict and needed):
+        raise CheckpointError(f"{report.source}: {few(wrong)}")
+    _refuse(report, own, strict, list(weights))
+    tensors = {key: value.reshape(own[key].shape) for key, value in tensors.items()}
+    fresh = fresh_layers(model, tensors)
+    without = [key for key in (*report.missing, *report.wrong_shape) if own[key].is_meta]
+    if without:
         raise CheckpointError(
-            f"{name}: serves {len(matched)} of the model's {len(own)} keys under the prefix {prefix!r}; "
-            f"missing: {_few(needed)}; it has: {_few(list(weights))}; for another prefix, pass prefix='...'"
+            f"{report.source}: {few(without)} would stay without memory; call model.to_empty(device='cpu') and "
+            "initialise the model before loading"
         )
-    model.load_state_dict(matched, strict=False)
-    unexpected = tuple(key for key in found if key not in own)
-    left_aside = tuple(key for key in weights if not key.startswith(prefix))
-    return LoadReport(name, prefix, tuple(matched), tuple(missing), unexpected, left_aside)
+    put(model, tensors, fresh, copy=isinstance(source, Mapping))
+    return report
 
 
-def _check_call(model: Any, source: Any, strict: Any, prefix: Any) -> None:
-    expected = (
-        ("model", model, nn.Module, "a torch.nn.Module"),
-        ("source", source, (str, os.PathLike, Mapping), "a path or a state dict"),
-        ("strict", strict, bool, "True or False"),
-        ("prefix", prefix, (str, type(None)), "a string or None"),
+def examine(
+    model: nn.Module,
+    source: Source,
+    layout: str = AUTO,
+    prefix: str | None = None,
+    *,
+    adapt_stem: AdaptStem | None = None,
+) -> tuple[LoadReport, Match, Mapping[str, Tensor]]:
+    """What a load would do: the report, who serves whom, and the source's tensors. Changes nothing.
+
+    Args:
+        model, source, layout, prefix, adapt_stem: As for `load_checkpoint`.
+    """
+    name = "the state dict" if isinstance(source, Mapping) else str(source)
+    weights = find_state_dict(source, name) if isinstance(source, Mapping) else read_state_dict(source)
+    others = tuple(key for key in source if key not in CONTAINERS) if isinstance(source, Mapping) else ()
+    not_read = () if any(key in weights for key in others) else others
+    own = model.state_dict()
+    if prefix and not prefix.endswith("."):
+        prefix += "."
+    try:
+        match = find_match(weights.keys(), own.keys(), layout, prefix, _roots(model))
+    except CheckpointError as error:
+        raise CheckpointError(f"{name}: {error}") from error
+    return _report(name, model, own, weights, match, adapt_stem, not_read), match, weights
+
+
+def _roots(model: nn.Module) -> set[str] | None:
+    """The modules that a backbone is made of, None where the model does not say."""
+    describe = getattr(model, "describe", None)
+    return {name for part in describe() for name in part["modules"]} if callable(describe) else None
+
+
+def _served(match: Match, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors for the model, by its keys."""
+    tensors = {key: weights[source] for key, source in match.sources.items()}
+    for key, view in match.views.items():
+        tensors[key] = view.ours(tensors[key])
+    for key, (beside, value) in match.constants.items():
+        tensors[key] = torch.full_like(tensors[beside], value)
+    return tensors
+
+
+def _report(
+    name: str,
+    model: nn.Module,
+    own: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    match: Match,
+    adapt_stem: AdaptStem | None,
+    not_read: tuple[str, ...],
+) -> LoadReport:
+    served = _served(match, weights)
+    fresh = fresh_layers(model, served)
+    new = {key for keys in fresh.values() for key in keys}
+    absent = [key for key in own if key not in served and key not in new]
+    spared = set(optional_keys(model)).intersection(absent)
+    stem = _stem(own) if adapt_stem else None
+    wrong = {
+        key: (tuple(value.shape), tuple(own[key].shape))
+        for key, value in served.items()
+        if not _same_shape(value, own[key]) and not (key == stem and _adaptable(value, own[key], adapt_stem))
+    }
+    return LoadReport(
+        name,
+        match.layout,
+        match.prefix,
+        matched=tuple(key for key in own if key in served and key not in wrong),
+        renamed={key: source for key, source in match.sources.items() if source != match.prefix + key},
+        missing=tuple(key for key in absent if key not in spared),
+        optional=tuple(key for key in absent if key in spared),
+        new=tuple(key for key in own if key in new),
+        initialised_by=tuple(dict.fromkeys(type(model.get_submodule(path)).__name__ for path in fresh)),
+        wrong_shape=wrong,
+        unexpected=match.unexpected,
+        left_aside=match.left_aside,
+        not_read=not_read,
     )
-    for name, value, kind, words in expected:
-        if not isinstance(value, kind):
-            raise CheckpointError(f"{name} must be {words}, got a {type(value).__name__}")
 
 
-def _find_prefix(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], name: str) -> str:
-    """What stands before the model's keys: of all that stands before some of them, what serves most."""
-    some = list(own)[:8]
-    starts = {key[: -len(k)] for k in some for key in weights if key == k or key.endswith(f".{k}")}
-    served = {start: sum(start + key in weights for key in own) for start in starts}
-    best = [start for start in served if served[start] == max(served.values())]
-    if len(best) > 1:
-        raise CheckpointError(f"{name}: has the model's keys under {_few(sorted(map(repr, best)))}; pass prefix='...'")
-    return best[0] if best else ""
+def _refuse(report: LoadReport, own: Mapping[str, Tensor], strict: bool, there: list[str]) -> None:
+    """Raises where a report is not good enough."""
+    name, prefix = report.source, report.prefix
+    if 2 * len(report.matched) >= report.needed and not strict:
+        return
+    if report.wrong_shape:
+        shapes = [f"{key} is {there} there, {here} here" for key, (there, here) in report.wrong_shape.items()]
+        raise CheckpointError(f"{name}: {few(shapes)}. {_shape_fix(report, own)}")
+    if report.missing or not report.matched:
+        raise CheckpointError(
+            f"{name}: serves {len(report.matched)} of the model's {report.needed} keys under the prefix {prefix!r}; "
+            f"missing: {few(report.missing)}; it has: {few(there)}. Is this the checkpoint of that net? For another "
+            "prefix, pass prefix='...'; to keep what the model has where a few are missing, strict=False"
+        )
+    if report.unexpected:
+        raise CheckpointError(
+            f"{name}: serves all of the model's keys, and has {len(report.unexpected)} more inside the backbone: "
+            f"{few(report.unexpected)}. Is this the checkpoint of a deeper net? To leave them out, pass strict=False"
+        )
+
+
+def _shape_fix(report: LoadReport, own: Mapping[str, Tensor]) -> str:
+    stem = _stem(own)
+    if list(report.wrong_shape) == [stem]:
+        there, here = report.wrong_shape[stem]
+        if there[:1] + there[2:] == here[:1] + here[2:]:
+            how = "'sum'" if here[1] == 1 else "'repeat'"
+            return f"To make a stem of {here[1]} channels out of one of {there[1]}, pass adapt_stem={how}"
+    return "Is this the checkpoint of that depth and width?"
+
+
+def _stem(own: Mapping[str, Tensor]) -> str:
+    """The key of the first convolution."""
+    return next((key for key, value in own.items() if value.ndim == 4), "")
+
+
+def _adaptable(value: Tensor, own: Tensor, how: AdaptStem | None) -> bool:
+    if value.ndim != 4:
+        return False
+    shapes = (value.shape[:1] + value.shape[2:], own.shape[:1] + own.shape[2:])
+    channels = value.shape[1], own.shape[1]
+    fits = channels[1] == 1 if how == "sum" else channels[1] >= channels[0]
+    return shapes[0] == shapes[1] and fits
+
+
+def _adapted(weight: Tensor, channels: int, how: AdaptStem) -> Tensor:
+    """A stem's weight for another number of channels."""
+    before = weight.shape[1]
+    if channels == before:
+        return weight
+    if how == "sum":
+        return weight.sum(1, keepdim=True)
+    repeated = weight.repeat(1, -(-channels // before), 1, 1)[:, :channels]
+    return repeated * (before / channels)
+
+
+def _same_shape(value: Tensor, own: Tensor) -> bool:
+    """Whether a tensor is one of the model's, up to axes of extent 1 at the end: a 1x1 convolution is a linear map."""
+    return value.shape == own.shape or (value.layout == torch.strided and _trimmed(value.shape) == _trimmed(own.shape))
+
+
+def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    while shape and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
 
 
 def _misfits(key: str, value: Tensor, own: Tensor) -> list[str]:
     """Why a tensor cannot be copied into the model's, [] where it can."""
-    if value.shape != own.shape:
-        return [f"{key} is {tuple(value.shape)} there, {tuple(own.shape)} here"]
     if value.layout != torch.strided or value.is_meta or value.is_quantized:
         return [f"{key} is no plain tensor there, but {_kind(value)}"]
     if value.is_floating_point() != own.is_floating_point() or value.is_complex():
         return [f"{key} is {_kind(value)} there, {_kind(own)} here"]
-    if value.is_floating_point() and not torch.isfinite(value).all():
+    if value.is_floating_point() and not _is_finite(value):
         return [f"{key} has values that are infinite or no number"]
     return []
+
+
+def _is_finite(value: Tensor) -> bool:
+    """Whether all values are finite; their sum, one pass, is finite only then, and mostly then."""
+    return bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
 
 
 def _kind(value: Tensor) -> str:
@@ -138,22 +247,16 @@ def _kind(value: Tensor) -> str:
     return " ".join([*words, str(value.dtype).removeprefix("torch.")])
 
 
-def _optional(model: nn.Module) -> set[str]:
-    """The model's keys that a checkpoint may lack."""
-    return {
-        f"{path}.{key}" if path else key
-        for path, module in model.named_modules()
-        for key in (*getattr(module, "optional_keys", ()), "num_batches_tracked")
-    }
-
-
-def _renamed(key: str, own: Mapping[str, Tensor]) -> str:
-    """Offsets of a deformable convolution, which mmcv before 1.0 had beside it (`conv2_offset`), in their place."""
-    layer, _, rest = key.rpartition("_offset.")
-    new = f"{layer}.conv_offset.{rest}"
-    return new if key not in own and new in own else key
-
-
-def _few(items: list[str], limit: int = 4) -> str:
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more
+def _check_call(model: Any, source: Any, layout: Any, strict: Any, prefix: Any, adapt_stem: Any) -> None:
+    expected: tuple[tuple[str, Any, Any, str], ...] = (
+        ("model", model, nn.Module, "a torch.nn.Module"),
+        ("source", source, (str, os.PathLike, Mapping), "a path or a state dict"),
+        ("layout", layout, str, "a string"),
+        ("strict", strict, bool, "True or False"),
+        ("prefix", prefix, (str, type(None)), "a string or None"),
+    )
+    for name, value, kind, words in expected:
+        if not isinstance(value, kind):
+            raise CheckpointError(f"{name} must be {words}, got a {type(value).__name__}")
+    if adapt_stem not in (None, "sum", "repeat"):
+        raise CheckpointError(f"adapt_stem must be 'sum', 'repeat' or None, got {adapt_stem!r}")

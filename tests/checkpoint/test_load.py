@@ -52,7 +52,9 @@ def test_known_prefixes_are_found_and_other_parts_left_aside(prefix: str) -> Non
     report = load_checkpoint(net, file)
     assert equal(net, weights)
     assert report.prefix == prefix
-    assert (*report.left_aside, *report.unexpected) == ("neck.conv.weight",)
+    assert report.left_aside == {"neck": 1}
+    assert not report.unexpected
+    assert str(report) == f"the state dict: {len(weights)} of {len(weights)} served · 0 renamed · left aside: neck 1"
 
 
 @pytest.mark.parametrize("prefix", ["student", "student."])
@@ -95,7 +97,8 @@ def test_batch_counters_may_be_missing_and_nothing_else_may() -> None:
 def test_under_half_served_is_refused_even_when_not_strict() -> None:
     weights = small().state_dict()
     few = {key: value for key, value in weights.items() if key.startswith("layer1.0")}
-    with pytest.raises(CheckpointError, match=rf"serves {len(few)} of the model's {len(weights)} keys"):
+    needed = sum("num_batches" not in key for key in weights if key not in few) + len(few)
+    with pytest.raises(CheckpointError, match=rf"serves {len(few)} of the model's {needed} keys"):
         load_checkpoint(small(), few, strict=False)
 
 
@@ -119,11 +122,37 @@ def test_adaptive_standardisation_finds_its_buffers_in_a_plain_weight() -> None:
             torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_model_without_memory_is_refused() -> None:
+def test_a_model_without_memory_takes_the_tensors_of_a_file(tmp_path: Path) -> None:
+    source = small().eval()
+    save_file(source.state_dict(), tmp_path / "a.safetensors")
+    with torch.device("meta"):
+        net = small(frozen_stages=1)
+    load_checkpoint(net, tmp_path / "a.safetensors")
+    assert equal(net, source.state_dict())
+    assert [p.requires_grad for p in net.parameters()] == [p.requires_grad for p in small(frozen_stages=1).parameters()]
+    x = torch.randn(1, 3, 32, 32)
+    assert all(torch.equal(a, b) for a, b in zip(net.eval()(x), source(x)))
+
+
+def test_a_model_without_memory_gets_its_own_copy_of_a_state_dict() -> None:
+    weights = small().state_dict()
+    del weights["bn1.num_batches_tracked"]
     with torch.device("meta"):
         net = small()
-    with pytest.raises(CheckpointError, match=r"on the meta device; call model\.to_empty\(device='cpu'\) first"):
-        load_checkpoint(net, small().state_dict())
+    load_checkpoint(net, weights)
+    net.conv1.weight.data.zero_()
+    assert weights["conv1.weight"].any()
+    assert net.bn1.num_batches_tracked == 0
+
+
+def test_what_would_stay_without_memory_is_named() -> None:
+    weights = small().state_dict()
+    del weights["conv1.weight"]
+    with torch.device("meta"):
+        net = small()
+    with pytest.raises(CheckpointError, match=r"conv1\.weight would stay without memory; call model\.to_empty"):
+        load_checkpoint(net, weights, strict=False)
+    assert all(value.is_meta for value in net.state_dict().values())
 
 
 class Malicious:
@@ -188,8 +217,9 @@ def test_a_tensor_that_cannot_be_copied_is_named_before_any_is(change: Any, mess
     [
         ((None, {}), r"model must be a torch\.nn\.Module, got a NoneType"),
         ((nn.Identity(), 5), "source must be a path or a state dict, got a int"),
-        ((nn.Identity(), {}, "no"), "strict must be True or False, got a str"),
-        ((nn.Identity(), {}, True, 5), "prefix must be a string or None, got a int"),
+        ((nn.Identity(), {}, True), "layout must be a string, got a bool"),
+        ((nn.Identity(), {}, "auto", "no"), "strict must be True or False, got a str"),
+        ((nn.Identity(), {}, "auto", True, 5), "prefix must be a string or None, got a int"),
     ],
 )
 def test_arguments_of_other_kinds_are_named(arguments: Any, message: str) -> None:

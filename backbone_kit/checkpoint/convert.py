@@ -1,0 +1,121 @@
+"""State dicts from one library's layout to another's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ..errors import CheckpointError
+from .layouts import LAYOUTS, find_layout
+from .norms import neutral
+from .rename import Reading, read, readings, write
+from .table import Layout
+from .words import few
+
+AUTO = "auto"
+
+
+def detect_layout(state_dict: Mapping[str, Tensor]) -> str:
+    """The name of the layout that a state dict's keys have, whatever stands before them.
+
+    Libraries name many nets alike. The layout is then the first of those that account for as many keys: 'mmdet' for a
+    plain ResNet's keys, 'torchvision' with `fc.weight` beside them.
+
+    Raises:
+        CheckpointError: None of the layouts here has such keys, or two parts of the file have them.
+
+    Examples:
+        >>> import torch
+        >>> detect_layout(dict.fromkeys(['stem.conv1.weight', 'stem.conv1.norm.weight'], torch.zeros(8)))
+        'detectron2'
+    """
+    return find_reading(state_dict).layout.name
+
+
+def find_reading(state_dict: Mapping[str, Tensor], source: str = AUTO, prefix: str | None = None) -> Reading:
+    """The reading that accounts for most keys of a state dict.
+
+    Raises:
+        CheckpointError: There is none, or two parts of the file are read alike.
+    """
+    layouts = list(LAYOUTS.values()) if source == AUTO else [find_layout(source)]
+    found = list(readings(state_dict.keys(), layouts, prefix))
+    if not found:
+        place = "" if prefix is None else f" under {prefix!r}"
+        whose = "any layout here" if source == AUTO else f"{layouts[0].name}'s layout"
+        raise CheckpointError(f"has no keys of {whose}{place}, only: {few(list(state_dict))}")
+    most = max(reading.accounted for reading in found)
+    best = [reading for reading in found if reading.accounted == most]
+    starts = {reading.prefix for reading in best}
+    if len(starts) > 1:
+        raise CheckpointError(f"has a backbone's keys under {few(sorted(map(repr, starts)))}; pass prefix='...'")
+    return best[0]
+
+
+def convert_state_dict(
+    state_dict: Mapping[str, Tensor], source: str = AUTO, target: str = "mmdet", prefix: str | None = None
+) -> dict[str, Tensor]:
+    """The same weights under another library's names. Nothing is lost: converted back, every key and value returns.
+
+    Args:
+        state_dict: Weights of a backbone, with or without its classifier. A prefix that all keys share, such as
+            'module.', is left out of the result.
+        source: The layout of the keys; 'auto': found out.
+        target: The layout of the result: 'mmdet' is this library's own.
+        prefix: Take only the keys behind this, such as 'backbone.' of a whole detector; None: all keys.
+
+    Returns:
+        The same tensors, not copies.
+
+    Raises:
+        CheckpointError: A layout is unknown; or a key has no name in one of them, or would not come back.
+    """
+    wanted = find_layout(target)
+    if prefix:
+        prefix = prefix if prefix.endswith(".") else f"{prefix}."
+        state_dict = {key: value for key, value in state_dict.items() if key.startswith(prefix)}
+    reading = find_reading(state_dict, source)
+    name = reading.layout.name
+    if reading.rest:
+        where = f"; pass prefix={reading.prefix!r} to take the backbone alone" if reading.prefix else ""
+        raise CheckpointError(
+            f"{few(list(reading.rest))}: no such {'key' if len(reading.rest) == 1 else 'keys'} in {name}'s layout of a "
+            f"{reading.table.family}; leave out what is not to be converted{where}"
+        )
+    ours = reading.tensors(state_dict)
+    start = reading.prefix.removesuffix(reading.layout.wrapper) if reading.heads else reading.prefix
+    _check_back(
+        {key.removeprefix(start) for key in state_dict}, set(write(ours, reading.layout, reading.table)[0]), name
+    )
+    if wanted is reading.layout:
+        return {key.removeprefix(start): value for key, value in state_dict.items()}
+    return _written(ours, wanted)
+
+
+def _written(ours: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """Our keys in a layout, with the table of it that leaves fewest without a name."""
+    fewest: list[str] | None = None
+    present = set(map(neutral, ours))
+    for table in layout.tables:
+        if table.fits is not None and not table.fits(ours):
+            continue
+        if not all(key in present for key, _ in table.signs):
+            continue
+        theirs, rest = write(ours, layout, table)
+        if not rest:
+            wrapper = layout.wrapper if next(iter(theirs)).startswith(layout.wrapper) else ""
+            back = read(theirs, layout, table, wrapper)
+            returned = {*back.names.values(), *back.heads.values(), *back.constants}
+            _check_back(set(ours), returned, layout.name)
+            return theirs
+        fewest = rest if fewest is None or len(rest) < len(fewest) else fewest
+    if fewest is None:
+        raise CheckpointError(f"{layout.name}'s layout has no names for this net, whose keys are: {few(list(ours))}")
+    raise CheckpointError(f"{layout.name}'s layout has no name for {few(fewest)}; leave out what it cannot hold")
+
+
+def _check_back(before: set[str], after: set[str], layout: str) -> None:
+    if before != after:
+        lost, new = sorted(before - after), sorted(after - before)
+        raise CheckpointError(f"{few(lost)} would come back from {layout}'s layout as {few(new) or 'nothing'}")
