@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from .contents import Checkpoint
 from .fresh import fresh_layers, optional_keys
-from .io import CONTAINERS, find_state_dict, read_state_dict
+from .io import read_checkpoint
 from .match import AUTO, Match, find_match
 from .put import put
 from .report import LoadReport
@@ -91,18 +92,19 @@ def examine(
     Args:
         model, source, layout, prefix, adapt_stem: As for `load_checkpoint`.
     """
-    name = "the state dict" if isinstance(source, Mapping) else str(source)
-    weights = find_state_dict(source, name) if isinstance(source, Mapping) else read_state_dict(source)
-    others = tuple(key for key in source if key not in CONTAINERS) if isinstance(source, Mapping) else ()
-    not_read = () if any(key in weights for key in others) else others
+    checkpoint = read_checkpoint(source)
+    name, weights, hanging = checkpoint.name, checkpoint.tensors, checkpoint.hanging
     own = model.state_dict()
     if prefix and not prefix.endswith("."):
         prefix += "."
     try:
-        match = find_match(weights.keys(), own.keys(), layout, prefix, _roots(model))
+        match = find_match([*weights, *hanging], own.keys(), layout, prefix, _roots(model))
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
-    return _report(name, model, own, weights, match, adapt_stem, not_read), match, weights
+    wanted = [f"{key} hangs on {hanging[key]}" for key in match.sources.values() if key in hanging]
+    if wanted:
+        raise CheckpointError(f"{name}: {few(wanted)}, which is not read; save plain tensors instead")
+    return _report(name, model, own, weights, match, adapt_stem, checkpoint), match, weights
 
 
 def _roots(model: nn.Module) -> set[str] | None:
@@ -128,7 +130,7 @@ def _report(
     weights: Mapping[str, Tensor],
     match: Match,
     adapt_stem: AdaptStem | None,
-    not_read: tuple[str, ...],
+    checkpoint: Checkpoint,
 ) -> LoadReport:
     served = _served(match, weights)
     fresh = fresh_layers(model, served)
@@ -154,7 +156,8 @@ def _report(
         wrong_shape=wrong,
         unexpected=match.unexpected,
         left_aside=match.left_aside,
-        not_read=not_read,
+        not_read=checkpoint.left_aside,
+        inert=checkpoint.inert,
     )
 
 

@@ -27,6 +27,7 @@ class LoadReport:
         unexpected: Keys there that lie inside the backbone and that the model has not.
         left_aside: How many keys there belong to other parts, by part.
         not_read: What else the source holds, such as an optimizer.
+        inert: Names of the objects that it holds beside tensors, arrays and containers; none of them was called.
     """
 
     source: str
@@ -42,6 +43,7 @@ class LoadReport:
     unexpected: tuple[str, ...] = ()
     left_aside: Mapping[str, int] = field(default_factory=dict)
     not_read: tuple[str, ...] = ()
+    inert: tuple[str, ...] = ()
 
     @property
     def needed(self) -> int:
@@ -79,6 +81,7 @@ class LoadReport:
             "unexpected": few(self.unexpected),
             "new": by_stage(self.new),
             "not needed": by_stage(self.optional),
+            "inert": few(self.inert),
         }
         lines = [f"{name:<12} {text}" for name, text in groups.items() if text]
         where = f", behind {self.prefix!r}" if self.prefix else ""

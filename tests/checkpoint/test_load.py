@@ -162,13 +162,14 @@ class Malicious:
 
 def test_nothing_in_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save({"state_dict": small().state_dict(), "hook": Malicious()}, "a.pth")
+    weights = small().state_dict()
+    torch.save({"state_dict": weights, "hook": Malicious()}, "a.pth")
+    net = small()
+    load_checkpoint(net, "a.pth")
+    assert equal(net, weights)
     Path("b.pth").write_bytes(pickle.dumps(Malicious(), protocol=2))
-    for name in ("a.pth", "b.pth"):
-        with pytest.raises(
-            CheckpointError, match=rf"{name}: is no checkpoint, or asks for more than tensors and numbers"
-        ):
-            load_checkpoint(small(), name)
+    with pytest.raises(CheckpointError, match=r"b\.pth: is a \w+\.mkdir, not a state dict"):
+        load_checkpoint(small(), "b.pth")
     assert not Path("was-executed").exists()
 
 
