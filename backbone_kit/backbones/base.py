@@ -1,12 +1,13 @@
 """`Backbone`: what every family gives its users, written once.
 
-A family builds its layers and says what they are, with `add_stem` and `add_stage`. From that come the forward pass up
-to the last stage that is needed, frozen stages, norms in eval, initialisation, weights and true metadata.
+A family builds its layers and says what they are, with `add_stem`, `add_stage` and, where levels are not one a stage,
+`add_level`. From that come the forward pass up to the last level that is needed, frozen stages, norms in eval,
+initialisation, weights and true metadata.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from ..layers.weight_init import initialize
 from ..registry import Registry
 from ..signature import check_arguments, parameters
 from .first_step import warn_of_initial_statistics, warn_of_unloaded_weights
-from .levels import FeatureInfo, normalized_indices
+from .levels import FeatureInfo, Part, normalized_indices
 from .weights import InitCfg, split_init_cfg
 
 BACKBONES = Registry("backbone")
@@ -34,12 +35,13 @@ class Backbone(nn.Module):
 
     Args:
         num_stages: How many stages the net has.
-        out_indices: The stages whose maps `forward` returns, in this order; negative ones count from the end. None:
+        num_levels: How many levels it has beside the stem; None: one a stage.
+        out_indices: The levels whose maps `forward` returns, in this order; negative ones count from the end. None:
             all.
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the stages 1..k: no gradients, norms in eval. To
             thaw a stage later, lower the attribute and set its parameters' `requires_grad`.
         norm_eval: Whether every BatchNorm stays in eval, on its running statistics, through every `train()`.
-        prune_stages: Whether the stages after the last one that is needed are left unbuilt.
+        prune_stages: Whether what comes after the last level that is needed is left unbuilt.
         pretrained: A checkpoint; short for `init_cfg=dict(type='Pretrained', checkpoint=pretrained)`.
         init_cfg: How `init_weights` fills the weights; None: as the constructor did.
 
@@ -73,6 +75,7 @@ class Backbone(nn.Module):
         self,
         *,
         num_stages: int,
+        num_levels: int | None = None,
         out_indices: Sequence[int] | None = None,
         frozen_stages: int = -1,
         norm_eval: bool = False,
@@ -86,8 +89,10 @@ class Backbone(nn.Module):
                 f"must be from -1 (nothing) over 0 (the stem) to {num_stages} (all stages), got {frozen_stages}",
                 ("frozen_stages",),
             )
-        self.out_indices = normalized_indices(out_indices, num_stages)
-        self.stages_to_build = max(self.out_indices) + 1 if prune_stages else num_stages
+        levels = num_stages if num_levels is None else num_levels
+        self.out_indices = normalized_indices(out_indices, levels)
+        self.levels_to_build = max(self.out_indices) + 1 if prune_stages else levels
+        self.stages_to_build = self.levels_to_build if num_levels is None else num_stages
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.init_cfg, self._weights = split_init_cfg(init_cfg, pretrained)
@@ -95,9 +100,8 @@ class Backbone(nn.Module):
         self.stem_names: tuple[str, ...] = ()
         self.pool_names: tuple[str, ...] = ()
         self.stage_names: tuple[str, ...] = ()
-        self.stage_modules: tuple[tuple[str, ...], ...] = ()
-        self.out_names: tuple[tuple[str, ...], ...] = ()
         self.feature_info: tuple[FeatureInfo, ...] = ()
+        self.parts: tuple[Part, ...] = ()
         self._built_on_meta = False
         self._before_first_step = True
         self._initialized = self.init_cfg is None and self._weights is None
@@ -109,13 +113,12 @@ class Backbone(nn.Module):
 
         Args:
             layers: Its layers by name, in the order in which they run; the map after the last one is the level 'stem'.
+                None at all: that level is the picture.
             channels: Channels of that map.
             stride: Its stride in input pixels.
         """
         self.stem_names = tuple(layers)
-        for name, layer in layers.items():
-            self._add(0, name, layer)
-        self.feature_info = (FeatureInfo("stem", int(channels), int(stride)),)
+        self._add_part("stem", layers, channels, stride)
 
     def add_pool(self, layers: Mapping[str, nn.Module], *, stride: int) -> None:
         """Registers what runs between the level 'stem' and the first stage; it freezes with the stem.
@@ -125,9 +128,7 @@ class Backbone(nn.Module):
             stride: Stride of its output in input pixels.
         """
         self.pool_names = tuple(layers)
-        self._pool_stride = stride
-        for name, layer in layers.items():
-            self._add(0, name, layer)
+        self._add_part("pool", layers, self.feature_info[0].channels, stride, is_level=False)
 
     def add_stage(
         self,
@@ -137,26 +138,67 @@ class Backbone(nn.Module):
         channels: int,
         stride: int,
         out: Mapping[str, nn.Module] | None = None,
+        is_level: bool = True,
+        blocks: int | None = None,
     ) -> None:
         """Registers the next stage, initialised and, where `frozen_stages` reaches it, frozen.
 
         Args:
             name: Its name as a level.
             stage: A module from map to map, which gets that name as a layer too; or several by their own names, in the
-                order in which they run, the blocks last.
+                order in which they run.
             channels: Channels of its output.
             stride: Stride of its output in input pixels.
             out: Layers by name that its map goes through on its way out, and only there: a norm of each output, say.
+            is_level: Whether its output is a level; False where `add_level` says what it gives instead.
+            blocks: How many blocks are stacked in it; None: the children of its last module.
         """
         if not self.feature_info:
             raise RuntimeError(f"add_stage({name!r}) comes before add_stem; a backbone begins with its stem")
         layers = stage if isinstance(stage, Mapping) else {name: stage}
+        if blocks is None:
+            blocks = len(list([*layers.values()][-1].children()))
         self.stage_names += (name,)
-        self.stage_modules += (tuple(layers),)
-        self.out_names += (tuple(out or ()),)
-        for child, module in {**layers, **(out or {})}.items():
-            self._add(len(self.stage_names), child, module)
-        self.feature_info += (FeatureInfo(name, int(channels), int(stride)),)
+        self._add_part(name, layers, channels, stride, out=out, is_level=is_level, blocks=blocks)
+
+    def add_level(
+        self,
+        name: str,
+        layers: Mapping[str, nn.Module],
+        *,
+        channels: int,
+        stride: int,
+        out: Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        """Registers one more level of the last stage; it freezes with that stage.
+
+        Args:
+            name: Its name.
+            layers: Layers by name that run after those before; none where it is another view of the same output.
+            channels: Channels of its map.
+            stride: Its stride in input pixels.
+            out: Layers by name that lead to its map, and to nothing else.
+        """
+        self._add_part(name, layers, channels, stride, out=out)
+
+    def _add_part(
+        self,
+        name: str,
+        layers: Mapping[str, nn.Module],
+        channels: int,
+        stride: int,
+        *,
+        out: Mapping[str, nn.Module] | None = None,
+        is_level: bool = True,
+        blocks: int = 0,
+    ) -> None:
+        position, out = len(self.stage_names), out or {}
+        part = Part(name, tuple(layers), tuple(out), int(channels), int(stride), position, is_level, blocks)
+        self.parts += (part,)
+        if is_level:
+            self.feature_info += (FeatureInfo(name, part.channels, part.stride),)
+        for path, module in {**layers, **out}.items():
+            self._add(position, path, module)
 
     def _add(self, position: int, name: str, module: nn.Module) -> None:
         parent: nn.Module = self
@@ -191,10 +233,9 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> Backbone:
         """As `nn.Module.train`; frozen stages and, under `norm_eval`, all BatchNorms stay in eval. Returns self."""
         super().train(mode)
-        stages = (modules + out for modules, out in zip(self.stage_modules, self.out_names))
-        for position, names in enumerate((self.stem_names + self.pool_names, *stages)):
-            for name in names:
-                self._hold(position, self.get_submodule(name))
+        for part in self.parts:
+            for name in part.modules + part.out:
+                self._hold(part.position, self.get_submodule(name))
         return self
 
     def _hold(self, position: int, module: nn.Module) -> None:
@@ -209,18 +250,14 @@ class Backbone(nn.Module):
     # Features
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The maps of the stages in `out_indices`, in that order."""
+        """The maps of the levels in `out_indices`, in that order."""
         if self._before_first_step and self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             self._before_first_step = False
             self._check_first_step()
-        if len(self.stage_names) != self.stages_to_build:
-            raise RuntimeError(f"{type(self).__name__} added {len(self.stage_names)} of {self.stages_to_build} stages")
-        x = self._run(self.pool_names, self._run(self.stem_names, x))
-        maps: dict[int, Tensor] = {}
-        for index, modules in enumerate(self.stage_modules[: max(self.out_indices) + 1]):
-            x = self._run(modules, x)
-            if index in self.out_indices:
-                maps[index] = self._run(self.out_names[index], x)
+        if len(self.feature_info) - 1 != self.levels_to_build:
+            added = f"{len(self.feature_info) - 1} of {self.levels_to_build}"
+            raise RuntimeError(f"{type(self).__name__} added {added} levels")
+        maps = self._maps(x, self.out_indices)
         return tuple(maps[index] for index in self.out_indices)
 
     def _check_first_step(self) -> None:
@@ -231,13 +268,22 @@ class Backbone(nn.Module):
         warn_of_initial_statistics(self, cause)
 
     def forward_intermediates(self, x: Tensor) -> dict[str, Tensor]:
-        """The maps of all levels by name: the stem's, before any pooling, and every stage's."""
-        x = self._run(self.stem_names, x)
-        maps = {"stem": x}
-        x = self._run(self.pool_names, x)
-        for index, name in enumerate(self.stage_names):
-            x = self._run(self.stage_modules[index], x)
-            maps[name] = self._run(self.out_names[index], x)
+        """The maps of all levels by name: the stem's, before any pooling, and those of the stages."""
+        maps = self._maps(x, range(-1, len(self.feature_info) - 1))
+        return {info.name: y for info, y in zip(self.feature_info, maps.values())}
+
+    def _maps(self, x: Tensor, levels: Collection[int]) -> dict[int, Tensor]:
+        """The maps of these levels, the stem's being -1; what comes after the last one does not run."""
+        maps: dict[int, Tensor] = {}
+        level = -1
+        for part in self.parts:
+            x = self._run(part.modules, x)
+            if part.is_level:
+                if level in levels:
+                    maps[level] = self._run(part.out, x)
+                if len(maps) == len(levels):
+                    break
+                level += 1
         return maps
 
     def _run(self, names: tuple[str, ...], x: Tensor) -> Tensor:
@@ -262,16 +308,19 @@ class Backbone(nn.Module):
             For each: `name`, `modules` (its layers, by name), `channels` and `stride` of its output, `blocks` (0 where
             it is no stage) and `out_index` (its place in the output, or None).
         """
-        stem = self.feature_info[0]
-        parts = [_part("stem", self.stem_names, stem)]
-        if self.pool_names:
-            parts.append(_part("pool", self.pool_names, FeatureInfo("pool", stem.channels, self._pool_stride)))
-        for index, info in enumerate(self.feature_info[1:]):
-            stage = self.get_submodule(self.stage_modules[index][-1])
-            out_index = self.out_indices.index(index) if index in self.out_indices else None
-            modules = self.stage_modules[index] + self.out_names[index]
-            parts.append(_part(info.name, modules, info, len(list(stage.children())), out_index))
-        return parts
+        names = [self.feature_info[index + 1].name for index in self.out_indices]
+        return [
+            dict(
+                name=part.name,
+                modules=part.modules + part.out,
+                channels=part.channels,
+                stride=part.stride,
+                blocks=part.blocks,
+                out_index=names.index(part.name) if part.name in names else None,
+            )
+            for part in self.parts
+            if part.modules or part.out
+        ]
 
     # Weights
 
@@ -294,11 +343,3 @@ class Backbone(nn.Module):
         if self._weights is not None:
             self.load_report = load_checkpoint(self, self._weights.checkpoint, prefix=self._weights.prefix)
         self._initialized = True
-
-
-def _part(
-    name: str, modules: tuple[str, ...], info: FeatureInfo, blocks: int = 0, out_index: int | None = None
-) -> dict[str, Any]:
-    return dict(
-        name=name, modules=modules, channels=info.channels, stride=info.stride, blocks=blocks, out_index=out_index
-    )

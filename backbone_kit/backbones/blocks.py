@@ -5,7 +5,7 @@ Source: He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ class BasicBlock(ResidualBlock):
 
     Args:
         inplanes: Channels of the input.
-        planes: Channels of both convolutions.
+        planes: Channels of the second convolution and of the output.
         stride: Stride of the first 3x3, in either `style`.
         dilation: Dilation of the first 3x3.
         downsample: The shortcut, where the shape changes.
@@ -29,14 +29,19 @@ class BasicBlock(ResidualBlock):
         conv_cfg: Type of the convolutions.
         norm_cfg: Type of the norms; None: BatchNorm.
         dcn: Type of the second 3x3, in place of `conv_cfg`.
-        plugins: Plugins at 'after_conv1' (behind the activation) and 'after_conv2' (before the sum).
+        plugins: Plugins at 'after_norm1', 'after_conv1' (behind the activation) and 'after_conv2' (before the sum).
         init_cfg: Must be None: the backbone initialises its blocks.
         act_cfg: Type of the activations; None: ReLU.
         drop_path: Probability that f(x) is dropped for a picture while training.
+        reduce_first: How many times fewer channels the first 3x3 has.
+        second_dilation: Dilation of the second 3x3.
+        anti_alias: Builds what has the first 3x3's stride in its place, from (channels, stride); None: nothing does.
+        spatial_conv: Builds the first 3x3, with its own norm and activation, as `Bottleneck` has it.
     """
 
     expansion = 1
-    positions = ("after_conv1", "after_conv2")
+    positions = ("after_norm1", "after_conv1", "after_conv2")
+    inner = "after_norm1"
 
     def __init__(
         self,
@@ -55,22 +60,29 @@ class BasicBlock(ResidualBlock):
         *,
         act_cfg: ActivationCfg | None = None,
         drop_path: float = 0.0,
+        reduce_first: int = 1,
+        second_dilation: int = 1,
+        anti_alias: Callable[[int, int], nn.Module] | None = None,
+        spatial_conv: Callable[..., nn.Module] | None = None,
     ) -> None:
         super().__init__(style=style, with_cp=with_cp, drop_path=drop_path, init_cfg=init_cfg)
         norm_cfg = BN if norm_cfg is None else norm_cfg
-        self.add_conv_norm(
-            build_spatial_conv(conv_cfg, None, inplanes, planes, stride, padding=dilation, dilation=dilation),
-            norm_cfg,
-            planes,
-        )
-        self.add_conv_norm(build_spatial_conv(conv_cfg, dcn, planes, planes, 1, padding=1), norm_cfg, planes)
+        width = planes // reduce_first
+        first, pool = (stride, None) if anti_alias is None else (1, anti_alias(width, stride))
+        inside = {"stride": first, "padding": dilation, "dilation": dilation}
+        if spatial_conv is None:
+            self.add_conv_norm(build_spatial_conv(conv_cfg, None, inplanes, width, **inside), norm_cfg, width)
+        else:
+            self.add_conv(spatial_conv(inplanes, width, **inside))
+        self.add_pool(pool)
+        inside = {"stride": 1, "padding": second_dilation, "dilation": second_dilation}
+        self.add_conv_norm(build_spatial_conv(conv_cfg, dcn, width, planes, **inside), norm_cfg, planes)
         self.add_tail(downsample, act_cfg)
-        self.add_plugins(plugins, {"after_conv1": planes, "after_conv2": planes})
+        self.add_plugins(plugins, dict(zip(self.positions, (width, width, planes))))
 
     def residual(self, x: Tensor) -> Tensor:
         """f(x), without the last activation."""
-        out = self.plugged("after_conv1", self.relu(self.conv_norm(1, x)))
-        return self.plugged("after_conv2", self.conv_norm(2, out))
+        return self.plugged("after_conv2", self.conv_norm(2, self.layer(1, x)))
 
 
 class Bottleneck(ResidualBlock):
@@ -87,17 +99,22 @@ class Bottleneck(ResidualBlock):
         conv_cfg: Type of the convolutions.
         norm_cfg: Type of the norms; None: BatchNorm.
         dcn: Type of the 3x3, in place of `conv_cfg`; with `fallback_on_stride`, only where its stride is 1.
-        plugins: Plugins at 'after_conv1', 'after_conv2' (both behind the activation) and 'after_conv3' (before the
-            sum).
+        plugins: Plugins at 'after_norm1', 'after_norm2', 'after_conv1', 'after_conv2' (the latter two behind the
+            activations) and 'after_conv3' (before the sum).
         init_cfg: Must be None: the backbone initialises its blocks.
         act_cfg: Type of the activations; None: ReLU.
         drop_path: Probability that f(x) is dropped for a picture while training.
         width: Channels inside, before the last 1x1; None: `planes`.
         groups: Groups of the 3x3.
+        reduce_first: How many times fewer channels the first 1x1 has.
+        anti_alias: Builds what has the 3x3's stride in its place, from (channels, stride); None: nothing does.
+        spatial_conv: Builds the 3x3, with its own norm and activation: called with (in_channels, out_channels) and
+            `stride`, `padding`, `dilation`, `groups`, and `dcn` where there is one.
     """
 
     expansion = 4
-    positions = ("after_conv1", "after_conv2", "after_conv3")
+    positions = ("after_norm1", "after_conv1", "after_norm2", "after_conv2", "after_conv3")
+    inner = "after_norm2"
 
     def __init__(
         self,
@@ -118,18 +135,29 @@ class Bottleneck(ResidualBlock):
         drop_path: float = 0.0,
         width: int | None = None,
         groups: int = 1,
+        reduce_first: int = 1,
+        anti_alias: Callable[[int, int], nn.Module] | None = None,
+        spatial_conv: Callable[..., nn.Module] | None = None,
     ) -> None:
         super().__init__(style=style, with_cp=with_cp, drop_path=drop_path, init_cfg=init_cfg)
         norm_cfg = BN if norm_cfg is None else norm_cfg
         width = planes if width is None else width
-        outplanes = planes * self.expansion
+        reduced, outplanes = width // reduce_first, planes * self.expansion
         first, spatial = (stride, 1) if style == "caffe" else (1, stride)
-        inside = {"padding": dilation, "dilation": dilation, "groups": groups}
-        self.add_conv_norm(build_conv(conv_cfg, inplanes, width, 1, stride=first), norm_cfg, width)
-        self.add_conv_norm(build_spatial_conv(conv_cfg, dcn, width, width, spatial, **inside), norm_cfg, width)
+        self.add_conv_norm(build_conv(conv_cfg, inplanes, reduced, 1, stride=first), norm_cfg, reduced)
+
+        spatial, pool = (spatial, None) if anti_alias is None else (1, anti_alias(width, spatial))
+        inside = {"stride": spatial, "padding": dilation, "dilation": dilation, "groups": groups}
+        if spatial_conv is None:
+            self.add_conv_norm(build_spatial_conv(conv_cfg, dcn, reduced, width, **inside), norm_cfg, width)
+        else:
+            self.add_conv(spatial_conv(reduced, width, **inside, **({} if dcn is None else {"dcn": dcn})))
+        self.add_pool(pool)
+
         self.add_conv_norm(build_conv(conv_cfg, width, outplanes, 1), norm_cfg, outplanes)
         self.add_tail(downsample, act_cfg)
-        self.add_plugins(plugins, {"after_conv1": width, "after_conv2": width, "after_conv3": outplanes})
+        widths = (reduced, reduced, width, width, outplanes)
+        self.add_plugins(plugins, dict(zip(self.positions, widths)))
 
     @property
     def norm3(self) -> nn.Module:
@@ -138,6 +166,4 @@ class Bottleneck(ResidualBlock):
 
     def residual(self, x: Tensor) -> Tensor:
         """f(x), without the last activation."""
-        out = self.plugged("after_conv1", self.relu(self.conv_norm(1, x)))
-        out = self.plugged("after_conv2", self.relu(self.conv_norm(2, out)))
-        return self.plugged("after_conv3", self.conv_norm(3, out))
+        return self.plugged("after_conv3", self.conv_norm(3, self.layer(2, self.layer(1, x))))

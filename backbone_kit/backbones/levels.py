@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import ConfigError
 
@@ -13,7 +14,7 @@ class FeatureInfo:
     """One level of features.
 
     Attributes:
-        name: 'stem', or the name of the stage.
+        name: 'stem', or the name of the stage or branch.
         channels: C of its map (N, C, H, W).
         stride: Input pixels per pixel of the map, in each direction.
     """
@@ -21,6 +22,30 @@ class FeatureInfo:
     name: str
     channels: int
     stride: int
+
+
+class Part(NamedTuple):
+    """A stretch of a backbone's forward: the stem, the pool, a stage, what leads to a further level of it.
+
+    Attributes:
+        name: 'stem', 'pool', or the name of the stage or level.
+        modules: Names of its layers in the order in which they run, with dots where they are further inside.
+        out: Names of the layers that lead from there to the map of its level, and to nothing else.
+        channels: Channels of its map.
+        stride: Stride of its map in input pixels.
+        position: With which `frozen_stages` it freezes: 0 for the stem and the pool, k for stage k.
+        is_level: Whether its map is a level of features.
+        blocks: How many blocks are stacked in it; 0 where it is no stage.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    out: tuple[str, ...]
+    channels: int
+    stride: int
+    position: int
+    is_level: bool
+    blocks: int
 
 
 def normalized_indices(out_indices: Sequence[int] | None, num_stages: int) -> tuple[int, ...]:

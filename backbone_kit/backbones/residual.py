@@ -18,7 +18,7 @@ BN = {"type": "BN", "requires_grad": True}
 RELU = {"type": "ReLU", "inplace": True}
 
 Style = Literal["pytorch", "caffe"]
-Position = Literal["after_conv1", "after_conv2", "after_conv3"]
+Position = Literal["after_norm1", "after_conv1", "after_norm2", "after_conv2", "after_conv3"]
 
 
 class _PluginPlace(TypedDict):
@@ -43,7 +43,9 @@ class ResidualBlock(nn.Module, ABC):
 
     Attributes:
         expansion: Output channels over `planes`.
-        positions: Where plugins may stand, in the order in which they run.
+        positions: Where plugins may stand, in the order in which they run: 'after_norm1' is behind the first norm,
+            'after_conv1' behind the activation that follows it.
+        inner: The position behind the last norm that an activation follows.
 
     Raises:
         ConfigError: `style` is unknown, or `init_cfg` is given.
@@ -51,6 +53,7 @@ class ResidualBlock(nn.Module, ABC):
 
     expansion: ClassVar[int]
     positions: ClassVar[tuple[Position, ...]]
+    inner: ClassVar[Position]
 
     def __init__(self, *, style: Style, with_cp: bool, drop_path: float, init_cfg: None) -> None:
         super().__init__()
@@ -60,7 +63,10 @@ class ResidualBlock(nn.Module, ABC):
             raise ConfigError("a block takes no init_cfg; give it to the backbone", ("init_cfg",))
         self.with_cp = with_cp
         self.drop_path = DropPath(drop_path) if drop_path else None
-        self.norm_names: list[str] = []
+        self.norm_names: dict[int, str] = {}
+        self.pool: nn.Module | None = None
+        self._pooled = 0
+        self._convs = 0
         self._plugins: dict[Position, list[str]] = {position: [] for position in self.positions}
 
     @abstractmethod
@@ -81,21 +87,41 @@ class ResidualBlock(nn.Module, ABC):
 
     def add_conv_norm(self, conv: nn.Module, norm_cfg: NormCfg, channels: int) -> None:
         """Registers the next convolution of f and its norm, as `conv1` and `bn1`, `conv2` and `bn2`, …"""
-        index = len(self.norm_names) + 1
+        self.add_conv(conv)
         with located("norm_cfg"):
-            name, norm = build_norm_layer(norm_cfg, channels, postfix=index)
-        self.add_module(f"conv{index}", conv)
+            name, norm = build_norm_layer(norm_cfg, channels, postfix=self._convs)
         self.add_module(name, norm)
-        self.norm_names.append(name)
+        self.norm_names[self._convs] = name
+
+    def add_conv(self, conv: nn.Module) -> None:
+        """Registers the next convolution of f, one that has its own norm and activation inside."""
+        self._convs += 1
+        self.add_module(f"conv{self._convs}", conv)
+
+    def add_pool(self, pool: nn.Module | None) -> None:
+        """Registers a pool that has the stride of the convolution added last; it runs behind its activation."""
+        self.pool, self._pooled = pool, self._convs
 
     def conv_norm(self, index: int, x: Tensor) -> Tensor:
         """The i-th convolution of f and its norm, counted from 1."""
         y: Tensor = self.norm(index)(getattr(self, f"conv{index}")(x))
         return y
 
+    def layer(self, index: int, x: Tensor) -> Tensor:
+        """The i-th convolution with all that follows it: norm, activation, pool, and the plugins between them."""
+        if index in self.norm_names:
+            x = self.relu(self.plugged(f"after_norm{index}", self.conv_norm(index, x)))
+        else:
+            x = getattr(self, f"conv{index}")(x)
+        if index == self._pooled and self.pool is not None:
+            x = self.pool(x)
+        return self.plugged(f"after_conv{index}", x)
+
     def norm(self, index: int) -> nn.Module:
         """The registered norm, looked up by name, so that tools that replace norms are heard."""
-        module: nn.Module = getattr(self, self.norm_names[index - 1])
+        if index not in self.norm_names:
+            raise AttributeError(f"norm{index}")
+        module: nn.Module = getattr(self, self.norm_names[index])
         return module
 
     @property
@@ -157,18 +183,18 @@ class ResidualBlock(nn.Module, ABC):
                     f"must be {allowed} in a {cls.__name__}, got {entry['position']!r}", ("plugins", index, "position")
                 )
 
-    def plugged(self, position: Position, x: Tensor) -> Tensor:
+    def plugged(self, position: str, x: Tensor) -> Tensor:
         """`x` through the plugins at `position`, one after the other."""
-        for name in self._plugins[position]:
+        for name in self._plugins.get(position, ()):  # type: ignore[call-overload]
             x = getattr(self, name)(x)
         return x
 
     def zero_init_last(self) -> None:
         """Sets the last gamma of f to 0, and so the block to the identity, where that gamma can train."""
         if self.last_gamma_trains():
-            nn.init.zeros_(self.norm(len(self.norm_names)).weight)  # type: ignore[arg-type]
+            nn.init.zeros_(self.norm(self._convs).weight)  # type: ignore[arg-type]
 
     def last_gamma_trains(self) -> bool:
         """Whether the last norm of f has a gamma with a gradient."""
-        weight = getattr(self.norm(len(self.norm_names)), "weight", None)
+        weight = getattr(self.norm(self._convs), "weight", None)
         return isinstance(weight, nn.Parameter) and weight.requires_grad

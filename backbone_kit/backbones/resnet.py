@@ -1,4 +1,4 @@
-"""ResNet, with the arguments and the state-dict keys of MMDetection's.
+"""ResNet, with the arguments and the state-dict keys of MMDetection's, and the options of timm's.
 
 Source: He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385; variants C and D: He et al., "Bag
 of Tricks for Image Classification with Convolutional Neural Networks", arXiv 1812.01187, section 4.2.
@@ -14,23 +14,28 @@ from typing import Any, ClassVar, Literal
 from torch import nn
 
 from ..errors import ConfigError
-from ..layers import ActivationCfg
+from ..layers import ActivationCfg, PluginCfg
+from .anti_alias import AntiAlias, anti_alias
 from .base import BACKBONES, Backbone
 from .blocks import BasicBlock, Bottleneck
+from .ranges import check_range, per_stage
 from .residual import BN, RELU, PluginEntry, ResidualBlock, Style
-from .specs import check_range, stage_specs
+from .specs import stage_specs
 from .stage import build_downsample, build_stage
-from .stem import single_7x7, triple_3x3
+from .stem import max_pool, pool_conv, single_7x7, stem_widths, triple_3x3
 from .types import ConvCfg, DeformableCfg, NormCfg
 from .weights import InitCfg
+
+Kind = Literal["basic", "bottleneck"]
+KINDS: dict[str, type[ResidualBlock]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
 @BACKBONES.register_module()
 class ResNet(Backbone):
-    """ResNet-18, 34, 50, 101 and 152.
+    """ResNet-18, 34, 50, 101, 152 and their kin: wide, deep-stemmed, anti-aliased, with attention.
 
     Args:
-        depth: Number of layers: 18, 34, 50, 101 or 152.
+        depth: Number of layers, one of `arch_settings`: it says which blocks there are, and how many.
         in_channels: Channels of the picture.
         stem_channels: Channels of the stem's map; None: `base_channels`.
         base_channels: Width of the first stage; stage i (from 0) has `base_channels * 2**i`, and a bottleneck's output
@@ -64,6 +69,19 @@ class ResNet(Backbone):
         drop_path_rate: Drop-path probability of the last block; it grows linearly from 0 at the first.
         prune_stages: Whether the stages after the last one in `out_indices` are left unbuilt; otherwise they are there,
             as in MMDetection, and never run, which DDP takes for unused parameters.
+        layers: Blocks of each stage; None: as `depth` says.
+        block: 'basic' or 'bottleneck', or one of them for each stage; None: as `depth` says.
+        planes: Width of each stage; None: as `base_channels` says.
+        cardinality: Groups of a bottleneck's 3x3.
+        base_width: Width of each of these groups where the stage's is `base_channels`; None: one group has all.
+        stem_type: '' for the 7x7, 'deep' as `deep_stem`, 'deep_tiered' with a first width of 3/4; None: as `deep_stem`.
+        stem_width: Channels of a deep stem's second map, half of its last; None: half of `stem_channels`.
+        replace_stem_pool: A 3x3 convolution in place of the pool behind the stem (ResNet-RS).
+        block_reduce_first: How many times fewer channels a block's first convolution has.
+        down_kernel_size: Side of the convolutions in shortcuts with a stride.
+        aa_layer: What has the strides in place of 3x3s and of the stem's pool: 'avg' or 'blur'; None: nothing.
+        attn_layer: A plugin at the end of each block, as a name, 'se' or 'eca', or a dict with `type`.
+        drop_block_rate: DropBlock probability in the third and fourth stage.
 
     Raises:
         ConfigError: An argument is out of range, of the wrong length, or contradicts another.
@@ -80,11 +98,19 @@ class ResNet(Backbone):
     """
 
     arch_settings: ClassVar[dict[int, tuple[type[ResidualBlock], tuple[int, ...]]]] = {
+        10: (BasicBlock, (1, 1, 1, 1)),
+        14: (Bottleneck, (1, 1, 1, 1)),
         18: (BasicBlock, (2, 2, 2, 2)),
+        26: (Bottleneck, (2, 2, 2, 2)),
         34: (BasicBlock, (3, 4, 6, 3)),
         50: (Bottleneck, (3, 4, 6, 3)),
         101: (Bottleneck, (3, 4, 23, 3)),
         152: (Bottleneck, (3, 8, 36, 3)),
+        200: (Bottleneck, (3, 24, 36, 3)),
+        269: (Bottleneck, (3, 30, 48, 8)),
+        270: (Bottleneck, (4, 29, 53, 4)),
+        350: (Bottleneck, (4, 36, 72, 4)),
+        420: (Bottleneck, (4, 44, 87, 4)),
     }
 
     def __init__(
@@ -118,8 +144,21 @@ class ResNet(Backbone):
         act_cfg: ActivationCfg | None = None,
         drop_path_rate: float = 0.0,
         prune_stages: bool = False,
+        layers: Sequence[int] | None = None,
+        block: Kind | Sequence[Kind] | None = None,
+        planes: Sequence[int] | None = None,
+        cardinality: int = 1,
+        base_width: int | None = None,
+        stem_type: Literal["", "deep", "deep_tiered"] | None = None,
+        stem_width: int | None = None,
+        replace_stem_pool: bool = False,
+        block_reduce_first: int = 1,
+        down_kernel_size: Literal[1, 3] = 1,
+        aa_layer: AntiAlias | None = None,
+        attn_layer: str | PluginCfg | None = None,
+        drop_block_rate: float = 0.0,
     ) -> None:
-        block, depths = self._architecture(depth, num_stages)
+        kinds, depths = self._architecture(depth, layers, block, num_stages)
         super().__init__(
             num_stages=num_stages,
             out_indices=out_indices,
@@ -131,52 +170,72 @@ class ResNet(Backbone):
         )
         check_range("in_channels", in_channels)
         check_range("base_channels", base_channels)
-        stem_channels = base_channels if stem_channels is None else stem_channels
-        check_range("stem_channels", stem_channels, 2 if deep_stem else 1)
+        check_range("cardinality", cardinality)
+        check_range("block_reduce_first", block_reduce_first)
+        if (cardinality > 1 or base_width is not None) and BasicBlock in kinds:
+            name = "cardinality" if cardinality > 1 else "base_width"
+            raise ConfigError("is for bottlenecks; a BasicBlock's 3x3s have one group, as wide as the stage", (name,))
+        self.cardinality, self.base_width = cardinality, base_width
         self.zero_init_residual = zero_init_residual
-        types: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=BN if norm_cfg is None else norm_cfg)
+        act_cfg = RELU if act_cfg is None else act_cfg
+        types: dict[str, Any] = {"conv_cfg": conv_cfg, "norm_cfg": BN if norm_cfg is None else norm_cfg}
+        smooth = None if aa_layer is None else partial(anti_alias, aa_layer)
 
-        stem = triple_3x3 if deep_stem else single_7x7
-        layers = stem(in_channels, stem_channels, act_cfg=RELU if act_cfg is None else act_cfg, **types)
-        self.add_stem(layers, channels=stem_channels, stride=2)
-        self.add_pool({"maxpool": nn.MaxPool2d(3, stride=2, padding=1)}, stride=4)
+        widths = stem_widths(base_channels, stem_channels, stem_width, stem_type, deep_stem)
+        stem = triple_3x3 if len(widths) == 3 else single_7x7
+        self.add_stem(stem(in_channels, widths, act_cfg=act_cfg, **types), channels=widths[-1], stride=2)
+        pool = max_pool
+        if replace_stem_pool:
+            pool = partial(pool_conv, act_cfg=act_cfg, **types)
+        self.add_pool({"maxpool": pool(widths[-1], smooth)}, stride=4)
 
-        block.check_positions(plugins)
-        make_block = partial(block, style=style, with_cp=with_cp, act_cfg=act_cfg, **types)
-        downsample = partial(build_downsample, avg_down=avg_down, **types)
         specs = stage_specs(
+            kinds,
             depths,
-            base_channels=base_channels,
+            per_stage("planes", planes, num_stages, [base_channels * 2**i for i in range(num_stages)]),
             strides=strides,
             dilations=dilations,
             output_stride=output_stride,
             contract_dilation=contract_dilation,
             multi_grid=multi_grid,
             drop_path_rate=drop_path_rate,
+            drop_block_rate=drop_block_rate,
             dcn=dcn,
             stage_with_dcn=stage_with_dcn,
             plugins=plugins,
-            block_args=self.block_args,
+            attn_layer={"type": attn_layer} if isinstance(attn_layer, str) else attn_layer,
+            block_args=partial(self.block_args, base_channels=base_channels),
         )
-        channels, stride = stem_channels, 4
+        shared = {"style": style, "with_cp": with_cp, "act_cfg": act_cfg, **types}
+        if block_reduce_first > 1:
+            shared["reduce_first"] = block_reduce_first
+        downsample = partial(build_downsample, avg_down=avg_down, kernel_size=down_kernel_size, **types)
+        channels, stride = widths[-1], 4
         for index, spec in enumerate(specs[: self.stages_to_build]):
-            outplanes = spec.planes * block.expansion
             stride *= spec.stride
-            stage = build_stage(make_block, spec, channels, outplanes, downsample)
-            self.add_stage(f"layer{index + 1}", stage, channels=outplanes, stride=stride)
-            channels = outplanes
+            stage = build_stage(spec, channels, downsample, smooth, **shared)
+            self.add_stage(f"layer{index + 1}", stage, channels=spec.channels, stride=stride)
+            channels = spec.channels
         if zero_init_residual:
             self._warn_of_gammas_left_out()
 
     @classmethod
-    def _architecture(cls, depth: int, num_stages: int) -> tuple[Any, tuple[int, ...]]:
+    def _architecture(
+        cls, depth: int, layers: Sequence[int] | None, block: Kind | Sequence[Kind] | None, num_stages: int
+    ) -> tuple[tuple[type[ResidualBlock], ...], tuple[int, ...]]:
+        """Class of the blocks and their number, for each stage."""
         if depth not in cls.arch_settings:
             allowed = ", ".join(map(str, cls.arch_settings))
             raise ConfigError(f"must be one of {allowed}, got {depth!r}", ("depth",))
-        block, depths = cls.arch_settings[depth]
-        if not 1 <= num_stages <= len(depths):
-            raise ConfigError(f"must be from 1 to {len(depths)}, got {num_stages!r}", ("num_stages",))
-        return block, depths[:num_stages]
+        kind, depths = cls.arch_settings[depth]
+        most = len(depths if layers is None else layers)
+        if not 1 <= num_stages <= most:
+            raise ConfigError(f"must be from 1 to {most}, got {num_stages!r}", ("num_stages",))
+        kinds = [KINDS[name] for name in ([block] * num_stages if isinstance(block, str) else block or ())]
+        for index, blocks in enumerate(layers or ()):
+            check_range("layers", blocks, path=(index,))
+        counts = per_stage("layers", layers, num_stages, depths[:num_stages])
+        return per_stage("block", kinds or None, num_stages, (kind,) * num_stages), counts
 
     def block_args(self, planes: int, base_channels: int) -> dict[str, Any]:
         """What the blocks of a stage are built with beside what all stages share; a family's own numbers.
@@ -185,7 +244,10 @@ class ResNet(Backbone):
             planes: Width of the stage.
             base_channels: Width of the first stage.
         """
-        return {}
+        if self.cardinality == 1 and self.base_width is None:
+            return {}
+        of_group = base_channels if self.base_width is None else self.base_width
+        return {"width": planes * of_group // base_channels * self.cardinality, "groups": self.cardinality}
 
     @property
     def norm1(self) -> nn.Module:
@@ -212,19 +274,3 @@ class ResNet(Backbone):
                 "none): at 0, they would never learn anything",
                 stacklevel=3,
             )
-
-
-@BACKBONES.register_module()
-class ResNetV1c(ResNet):
-    """ResNet with three 3x3 convolutions as its stem; arguments as `ResNet`."""
-
-    def __init__(self, depth: int, *args: Any, deep_stem: bool = True, **kwargs: Any) -> None:
-        super().__init__(depth, *args, deep_stem=deep_stem, **kwargs)  # type: ignore[misc]
-
-
-@BACKBONES.register_module()
-class ResNetV1d(ResNet):
-    """ResNet-C with an average pool in place of the shortcut's stride; arguments as `ResNet`."""
-
-    def __init__(self, depth: int, *args: Any, deep_stem: bool = True, avg_down: bool = True, **kwargs: Any) -> None:
-        super().__init__(depth, *args, deep_stem=deep_stem, avg_down=avg_down, **kwargs)  # type: ignore[misc]

@@ -3,38 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from ..errors import ConfigError
-from .residual import PluginEntry
+from ..layers import PluginCfg
+from .blocks import BasicBlock
+from .ranges import check_range, per_stage
+from .residual import PluginEntry, ResidualBlock
 from .stage import StageSpec
 from .types import DeformableCfg
 
-T = TypeVar("T")
+DROP_BLOCKS = {2: {"block_size": 5, "gamma_scale": 0.25}, 3: {"block_size": 3, "gamma_scale": 1.0}}
+"""By stage: the regions that `drop_block_rate` drops, as timm drops them."""
 
 
 def stage_specs(
-    depths: tuple[int, ...],
+    kinds: Sequence[type[ResidualBlock]],
+    depths: Sequence[int],
+    planes: Sequence[int],
     *,
-    base_channels: int,
-    strides: Sequence[int] | None,
-    dilations: Sequence[int] | None,
-    output_stride: int | None,
-    contract_dilation: bool | None,
-    multi_grid: Sequence[int] | None,
-    drop_path_rate: float,
-    dcn: DeformableCfg | None,
-    stage_with_dcn: Sequence[bool] | None,
-    plugins: Sequence[PluginEntry] | None,
-    block_args: Callable[[int, int], dict[str, Any]],
+    strides: Sequence[int] | None = None,
+    dilations: Sequence[int] | None = None,
+    output_stride: int | None = None,
+    contract_dilation: bool | None = None,
+    multi_grid: Sequence[int] | None = None,
+    drop_path_rate: float = 0.0,
+    drop_block_rate: float = 0.0,
+    dcn: DeformableCfg | None = None,
+    stage_with_dcn: Sequence[bool] | None = None,
+    plugins: Sequence[PluginEntry] | None = None,
+    attn_layer: PluginCfg | None = None,
+    block_args: Callable[[int], dict[str, Any]] = lambda planes: {},
 ) -> list[StageSpec]:
     """The stages that these arguments of `ResNet` mean.
 
     Args:
+        kinds: Class of each stage's blocks.
         depths: Blocks of each stage.
-        base_channels, strides, dilations, output_stride, contract_dilation, multi_grid, drop_path_rate, dcn,
-            stage_with_dcn, plugins: As `ResNet` has them.
-        block_args: From a stage's planes and `base_channels` to what else its blocks are built with.
+        planes: Width of each stage.
+        strides, dilations, output_stride, contract_dilation, multi_grid, drop_path_rate, drop_block_rate, dcn,
+            stage_with_dcn, plugins, attn_layer: As `ResNet` has them.
+        block_args: From a stage's planes to what else its blocks are built with.
 
     Raises:
         ConfigError: One is out of range, of the wrong length, or contradicts another.
@@ -49,14 +58,12 @@ def stage_specs(
             )
         strides, dilations = _dilated(output_stride, num_stages)
         contract_dilation = True if contract_dilation is None else contract_dilation
-    strides = _per_stage("strides", strides, (1, 2, 2, 2)[:num_stages])
-    dilations = _per_stage("dilations", dilations, (1,) * num_stages)
+    strides = per_stage("strides", strides, num_stages, ((1,) + (2,) * num_stages)[:num_stages])
+    dilations = per_stage("dilations", dilations, num_stages, (1,) * num_stages)
     for name, values in (("strides", strides), ("dilations", dilations), ("multi_grid", multi_grid or ())):
         for index, value in enumerate(values):
             check_range(name, value, path=(index,))
-    if not 0 <= drop_path_rate < 1:
-        raise ConfigError(f"must be from 0 to less than 1, got {drop_path_rate}", ("drop_path_rate",))
-    deformable = _per_stage("stage_with_dcn", stage_with_dcn, (False,) * num_stages)
+    deformable = per_stage("stage_with_dcn", stage_with_dcn, num_stages, (False,) * num_stages)
     if dcn is not None and stage_with_dcn is None:
         example = (False,) + (True,) * (num_stages - 1)
         raise ConfigError(f"needs stage_with_dcn to say in which stages, such as {example}", ("dcn",))
@@ -65,36 +72,46 @@ def stage_specs(
     if multi_grid is not None and len(multi_grid) != depths[-1]:
         wanted = f"{depths[-1]} dilations, one a block of the last stage"
         raise ConfigError(f"needs {wanted}, got {tuple(multi_grid)}", ("multi_grid",))
+    for name, rate in (("drop_path_rate", drop_path_rate), ("drop_block_rate", drop_block_rate)):
+        if not 0 <= rate < 1:
+            raise ConfigError(f"must be from 0 to less than 1, got {rate}", (name,))
     masks = [
-        _per_stage("stages", entry.get("stages"), (True,) * num_stages, ("plugins", index))
+        per_stage("stages", entry.get("stages"), num_stages, (True,) * num_stages, ("plugins", index))
         for index, entry in enumerate(plugins or ())
     ]
     total, before = sum(depths), 0
     specs = []
-    for index, (blocks, dilation) in enumerate(zip(depths, dilations)):
+    for index, (kind, blocks, dilation) in enumerate(zip(kinds, depths, dilations)):
+        kind.check_positions(plugins)
         first = dilation // 2 if contract_dilation and dilation > 1 else dilation
         by_block = (first,) + (dilation,) * (blocks - 1)
         if multi_grid is not None and index == num_stages - 1:
             by_block = tuple(multi_grid)
+        carried: list[PluginEntry | None] = [e if mask[index] else None for e, mask in zip(plugins or (), masks)]
+        if attn_layer is not None:
+            carried.append({"cfg": attn_layer, "position": kind.positions[-1]})
+        if drop_block_rate and index in DROP_BLOCKS:
+            cfg = {"type": "DropBlock", "drop_prob": drop_block_rate, **DROP_BLOCKS[index]}
+            carried.append({"cfg": cfg, "position": kind.inner})
+        more = block_args(planes[index])
+        instead = dilation if output_stride is not None else 1
+        if instead > 1 and issubclass(kind, BasicBlock):
+            more["second_dilation"] = instead
         specs.append(
             StageSpec(
-                planes=base_channels * 2**index,
-                stride=strides[index],
-                dilations=by_block,
+                kind,
+                planes[index],
+                strides[index],
+                by_block,
                 drop_paths=tuple(drop_path_rate * i / max(total - 1, 1) for i in range(before, before + blocks)),
                 dcn=dcn if deformable[index] else None,
-                plugins=tuple(entry if mask[index] else None for entry, mask in zip(plugins or (), masks)),
-                block_args=block_args(base_channels * 2**index, base_channels),
+                plugins=tuple(carried),
+                block_args=more,
+                in_place_of_stride=instead,
             )
         )
         before += blocks
     return specs
-
-
-def check_range(name: str, value: int, least: int = 1, path: tuple[int, ...] = ()) -> None:
-    """Refuses an argument that is less than `least`; `path` leads to the value inside of it."""
-    if value < least:
-        raise ConfigError(f"must be {least} or more, got {value}", (name, *path))
 
 
 def _dilated(output_stride: int, num_stages: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -102,7 +119,7 @@ def _dilated(output_stride: int, num_stages: int) -> tuple[tuple[int, ...], tupl
     strides: list[int] = []
     dilations: list[int] = []
     reached, dilation = 4, 1
-    for stride in (1, 2, 2, 2)[:num_stages]:
+    for stride in ((1,) + (2,) * num_stages)[:num_stages]:
         if reached * stride > output_stride:
             dilation *= stride
             stride = 1
@@ -110,14 +127,3 @@ def _dilated(output_stride: int, num_stages: int) -> tuple[tuple[int, ...], tupl
         strides.append(stride)
         dilations.append(dilation)
     return tuple(strides), tuple(dilations)
-
-
-def _per_stage(
-    name: str, values: Sequence[T] | None, default: tuple[T, ...], path: tuple[str | int, ...] = ()
-) -> tuple[T, ...]:
-    """One value a stage; `default`, which has the right length, where None is given."""
-    if values is None:
-        return default
-    if len(values) != len(default):
-        raise ConfigError(f"needs {len(default)} values, one a stage, got {tuple(values)}", (*path, name))
-    return tuple(values)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from ..errors import Path, Problem
-from ..layers import CONV_LAYERS, NORM_LAYERS
+from ..layers import CONV_LAYERS, NORM_LAYERS, LayerNorm2d
 from ..registry import Registry
 
 
@@ -19,11 +19,13 @@ class OnMaps:
     Args:
         registry: Of the layer.
         refused: Classes in it that take something else, or change the size of a map.
+        but: Their subclasses that are for maps.
     """
 
-    def __init__(self, registry: Registry, *refused: type) -> None:
+    def __init__(self, registry: Registry, *refused: type, but: tuple[type, ...] = ()) -> None:
         self.registry = registry
         self.refused = refused
+        self.but = but
 
     def check(self, cfg: Any, path: Path = ()) -> list[Problem]:
         """Everything that is wrong with `cfg`."""
@@ -31,7 +33,7 @@ class OnMaps:
         if problems:
             return problems
         kind = self.registry.get(cfg["type"]) if isinstance(cfg["type"], str) else cfg["type"]
-        if isinstance(kind, type) and issubclass(kind, self.refused):
+        if isinstance(kind, type) and issubclass(kind, self.refused) and not issubclass(kind, self.but):
             return [Problem(f"{cfg['type']!r} is no {self.registry.name} for maps (N, C, H, W)", (*path, "type"))]
         return []
 
@@ -57,5 +59,5 @@ _OTHER_CONVS = (nn.Conv1d, nn.Conv3d, _ConvTransposeNd)
 _OTHER_NORMS = (nn.BatchNorm1d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm3d, nn.LayerNorm)
 
 ConvCfg = Annotated[Mapping[str, Any], OnMaps(CONV_LAYERS, *_OTHER_CONVS)]
-NormCfg = Annotated[Mapping[str, Any], OnMaps(NORM_LAYERS, *_OTHER_NORMS)]
+NormCfg = Annotated[Mapping[str, Any], OnMaps(NORM_LAYERS, *_OTHER_NORMS, but=(LayerNorm2d,))]
 DeformableCfg = Annotated[Mapping[str, Any], Deformable(CONV_LAYERS, *_OTHER_CONVS)]

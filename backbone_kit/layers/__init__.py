@@ -1,15 +1,19 @@
 """Layers by name: convolutions, norms, activations, paddings, plugins. One family per file."""
 
 from .activation import ACTIVATION_LAYERS, ActivationCfg, build_activation_layer
+from .adaptive_padding import Conv2dAdaptivePadding
 from .context_block import ContextBlock
 from .conv import CONV_LAYERS, ConvCfg, build_conv_layer
 from .conv_module import ConvModule
-from .conv_ws import ConvAWS2d, ConvWS2d
+from .conv_ws import ConvAWS2d, ConvWS2d, StdConv2d
 from .dcn import DCN, DCNv2
 from .deform_conv import deform_conv2d
+from .depthwise_separable import DepthwiseSeparableConvModule
 from .drop_path import DropPath
 from .frozen_batch_norm import FrozenBatchNorm2d, freeze_batch_norms, thaw_batch_norms
 from .generalized_attention import GeneralizedAttention
+from .grn import GRN
+from .layer_norm import LayerNorm2d
 from .non_local import NonLocal2d
 from .norm import NORM_LAYERS, NormCfg, build_norm_layer
 from .padding import PADDING_LAYERS, PaddingCfg, build_padding_layer
@@ -22,20 +26,24 @@ __all__ = [
     "ACTIVATION_LAYERS",
     "CONV_LAYERS",
     "DCN",
+    "GRN",
     "INITIALIZERS",
     "NORM_LAYERS",
     "PADDING_LAYERS",
     "PLUGIN_LAYERS",
     "ActivationCfg",
     "ContextBlock",
+    "Conv2dAdaptivePadding",
     "ConvAWS2d",
     "ConvCfg",
     "ConvModule",
     "ConvWS2d",
     "DCNv2",
+    "DepthwiseSeparableConvModule",
     "DropPath",
     "FrozenBatchNorm2d",
     "GeneralizedAttention",
+    "LayerNorm2d",
     "NonLocal2d",
     "NormCfg",
     "PaddingCfg",
@@ -43,6 +51,7 @@ __all__ = [
     "RFConv2d",
     "RSoftmax",
     "SplitAttentionConv2d",
+    "StdConv2d",
     "build_activation_layer",
     "build_conv_layer",
     "build_norm_layer",

@@ -28,10 +28,21 @@ for _names, _layer in {
     ("SiLU", "Swish"): nn.SiLU,
     "GELU": nn.GELU,
     "Mish": nn.Mish,
-    "Softplus": nn.Softplus,
     "Hardtanh": nn.Hardtanh,
     "Hardsigmoid": nn.Hardsigmoid,
     ("HSwish", "Hardswish"): nn.Hardswish,
+    "Softplus": nn.Softplus,
+    "Softshrink": nn.Softshrink,
+    "Softsign": nn.Softsign,
+    "Hardshrink": nn.Hardshrink,
+    "Tanhshrink": nn.Tanhshrink,
+    "LogSigmoid": nn.LogSigmoid,
+    "Threshold": nn.Threshold,
+    "GLU": nn.GLU,  # halves the channels
+    "Softmax": nn.Softmax,
+    "Softmax2d": nn.Softmax2d,
+    "Softmin": nn.Softmin,
+    "LogSoftmax": nn.LogSoftmax,
     "Identity": nn.Identity,
 }.items():
     ACTIVATION_LAYERS.register_module(_names, module=_layer)

@@ -1,4 +1,4 @@
-"""The average pool of a ResNet-D shortcut."""
+"""The average pools of a ResNet-D shortcut."""
 
 from __future__ import annotations
 
@@ -26,3 +26,15 @@ class CeilAvgPool2d(nn.AvgPool2d):
         if self.stride == 2 and is_exporting():  # a repeated edge pixel leaves the mean of a half window as it is
             return F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2, 2)
         return super().forward(x)
+
+
+class SameAvgPool2d(nn.Module):
+    """Means over windows of 2 x 2 at stride 1; beyond the right and lower edge there are zeros.
+
+    Shape:
+        (N, C, H, W) to (N, C, H, W).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The means."""
+        return F.avg_pool2d(F.pad(x, (0, 1, 0, 1)), 2, 1)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .conv import CONV_LAYERS
@@ -50,6 +51,30 @@ class ConvWS2d(StandardizedConv2d):
         """As the class says."""
         mean, std = _statistics(self.weight)
         return (self.weight - mean) / (std + self.eps)
+
+
+@CONV_LAYERS.register_module("StdConv")
+class StdConv2d(StandardizedConv2d):
+    """A convolution with the weight `(w - mean) / sqrt(var + eps)`, statistics per output channel, var biased.
+
+    The form of BiT's checkpoints. Where a filter has a single weight (1x1, one input channel), it counts as
+    standardised.
+
+    Args:
+        *args, **kwargs: As for `torch.nn.Conv2d`.
+        eps: Added to the variance.
+
+    Source: Kolesnikov et al., Big Transfer (BiT), arXiv:1912.11370, section 2.1, and the code that comes with it.
+    """
+
+    def __init__(self, *args: Any, eps: float = 1e-6, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.eps = eps
+
+    def standardized_weight(self) -> Tensor:
+        """As the class says."""
+        filters = self.weight.shape[1:]
+        return self.weight if filters.numel() == 1 else F.layer_norm(self.weight, filters, eps=self.eps)
 
 
 @CONV_LAYERS.register_module("ConvAWS")

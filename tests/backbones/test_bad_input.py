@@ -12,7 +12,7 @@ import pytest
 from backbone_kit import ConfigError, build_backbone
 from backbone_kit.backbones import ResNet
 from backbone_kit.backbones.blocks import BasicBlock, Bottleneck
-from backbone_kit.backbones.resnet import ResNetV1c
+from backbone_kit.backbones.resnet_v1 import ResNetV1c
 
 R18: dict[str, Any] = {"type": "ResNet", "depth": 18}
 R50: dict[str, Any] = {"type": "ResNet", "depth": 50}
@@ -24,7 +24,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"type": "ResNet", "dept": 50}, "model.backbone.dept: ResNet has no argument 'dept'; did you mean 'depth'?"),
     ({"type": "ResNet"}, "model.backbone: 'depth' is missing; ResNet needs it"),
     ({**R50, "depth": "50"}, "model.backbone.depth: must be an int, got '50' (str)"),
-    ({**R50, "depth": 51}, "model.backbone.depth: ResNet: must be one of 18, 34, 50, 101, 152, got 51"),
+    ({**R50, "depth": 51}, "model.backbone.depth: ResNet: must be one of 10, 14, 18, 26, 34, 50, 101, 152, 200, 269, 270, 350, 420, got 51"),
     ({**R50, "strides": (1, 2, 2)}, "model.backbone.strides: ResNet: needs 4 values, one a stage, got (1, 2, 2)"),
     ({**R50, "num_stages": 5}, "model.backbone.num_stages: ResNet: must be from 1 to 4, got 5"),
     ({**R50, "frozen_stages": 9}, "model.backbone.frozen_stages: ResNet: must be from -1 (nothing) over 0 (the stem) to 4"),
@@ -49,8 +49,8 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({**R50, "dcn": {"type": "DCN"}, "stage_with_dcn": (True,)}, "model.backbone.stage_with_dcn: ResNet: needs 4 values"),
     ({**R50, "dcn": {"type": "DCN", "fallback_on_strid": True}, "stage_with_dcn": (True,) * 4}, "DCN has no argument 'fallback_on_strid'"),
     ({**R50, "dcn": {"type": "DCN", "fallback_on_stride": "no"}, "stage_with_dcn": (True,) * 4}, "model.backbone.dcn.fallback_on_stride: must be True or False, got 'no'"),
-    ({**R50, "plugins": [{**GCB, "position": "after_conv4"}]}, "model.backbone.plugins[0].position: must be 'after_conv1' or 'after_conv2' or 'after_conv3', got 'after_conv4'"),
-    ({**R18, "plugins": [GCB]}, "model.backbone.plugins[0].position: ResNet: must be 'after_conv1' or 'after_conv2' in a BasicBlock"),
+    ({**R50, "plugins": [{**GCB, "position": "after_conv4"}]}, "model.backbone.plugins[0].position: must be 'after_norm1' or 'after_conv1' or 'after_norm2' or 'after_conv2' or 'after_conv3', got 'after_conv4'"),
+    ({**R18, "plugins": [GCB]}, "model.backbone.plugins[0].position: ResNet: must be 'after_norm1' or 'after_conv1' or 'after_conv2' in a BasicBlock"),
     ({**R50, "plugins": [GCB, GCB]}, "a block has one child 'context_block' already; tell plugins of one type apart with postfix='_2'"),
     ({**R50, "plugins": [{**GCB, "stages": (True,)}]}, "model.backbone.plugins[0].stages: ResNet: needs 4 values, one a stage, got (True,)"),
     ({**R50, "plugins": [{**GCB, "stage": (True,) * 4}]}, "model.backbone.plugins[0].stage: unknown key 'stage'; did you mean 'stages'?"),
@@ -143,7 +143,9 @@ def test_built_without_a_config_the_messages_are_the_same() -> None:
             ResNet(**arguments)
     with pytest.raises(ConfigError, match=r"in_channels: must be an int, got '3' \(str\)"):
         ResNetV1c(50, "3")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="depth: must be one of 18, 34, 50, 101, 152, got 51"):
+    with pytest.raises(
+        ConfigError, match="depth: must be one of 10, 14, 18, 26, 34, 50, 101, 152, 200, 269, 270, 350, 420, got 51"
+    ):
         ResNet(51)
     with pytest.raises(ConfigError, match="frozen_stages: must be from -1"):
         ResNet(50, frozen_stages=5)

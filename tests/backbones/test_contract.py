@@ -87,32 +87,39 @@ def test_parts_describe_the_net(name: str) -> None:
 @per_class
 def test_outputs_come_in_the_order_that_is_asked_for(kind: str) -> None:
     name = smallest(kind)
-    last = len(meta(name).stage_names) - 1
+    last = len(meta(name).feature_info) - 2
     asked = meta(name, out_indices=(last, 0)).eval()
     x = torch.empty(1, 3, SIZE, SIZE, device="meta")
     levels = asked.forward_intermediates(x)
     assert asked.out_indices == (last, 0)
-    assert [o.shape for o in asked(x)] == [levels[asked.stage_names[last]].shape, levels[asked.stage_names[0]].shape]
+    assert [o.shape for o in asked(x)] == [levels[asked.feature_info[i + 1].name].shape for i in (last, 0)]
     assert meta(name, out_indices=(-1,)).out_indices == (last,)
 
 
 @per_class
-def test_forward_stops_after_the_last_stage_that_is_needed(kind: str) -> None:
+def test_forward_stops_after_the_last_level_that_is_needed(kind: str) -> None:
     net = meta(smallest(kind), out_indices=(0,))
-    ran: list[str] = []
-    for name, modules in zip(net.stage_names, net.stage_modules):
-        net.get_submodule(modules[0]).register_forward_hook(lambda *_, name=name: ran.append(name))
+    parts = net.describe()
+    ran: set[str] = set()
+    for name in (name for part in parts for name in part["modules"]):
+        net.get_submodule(name).register_forward_hook(lambda *_, name=name: ran.add(name))
     net.eval()(torch.empty(1, 3, SIZE, SIZE, device="meta"))
-    assert ran == [net.stage_names[0]]
+    assert ran == set().union(*(part["modules"] for part in parts[: _position(parts, 0) + 1]))
 
 
 @per_class
-def test_pruned_stages_are_not_built_and_change_nothing_else(kind: str) -> None:
+def test_what_is_pruned_is_not_built_and_changes_nothing_else(kind: str) -> None:
     name = smallest(kind)
     whole, pruned = meta(name, out_indices=(1,)), meta(name, out_indices=(1,), prune_stages=True)
-    assert pruned.stage_names == whole.stage_names[:2]
-    left_out = tuple(f"{module}." for modules in whole.stage_modules[2:] for module in modules)
-    assert list(pruned.state_dict()) == [key for key in whole.state_dict() if not key.startswith(left_out)]
+    parts = whole.describe()
+    kept = _position(parts, 0) + 1
+    assert pruned.describe() == parts[:kept]
+    gone = tuple(f"{name}." for part in parts[kept:] for name in part["modules"])
+    assert list(pruned.state_dict()) == [k for k in whole.state_dict() if not k.startswith(gone)]
+
+
+def _position(parts: list[dict[str, Any]], out_index: int) -> int:
+    return [part["out_index"] for part in parts].index(out_index)
 
 
 @per_class
@@ -128,9 +135,8 @@ def test_frozen_stages_never_train(kind: str) -> None:
     name = smallest(kind)
     for frozen in range(-1, len(meta(name).stage_names) + 1):
         net = meta(name, frozen_stages=frozen, norm_eval=False)
-        stages = (modules + out for modules, out in zip(net.stage_modules, net.out_names))
-        parts = (net.stem_names + net.pool_names, *stages)
-        held = tuple(f"{child}." for part in parts[: frozen + 1] for child in part)
+        parts = [part for part in net.parts if part.position <= frozen]
+        held = tuple(f"{name}." for part in parts for name in part.modules + part.out)
         for mode in (None, True, False, True):  # as constructed, and through every switch
             if mode is not None:
                 net.train(mode)

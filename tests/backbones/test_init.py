@@ -19,7 +19,7 @@ R18 = {"type": "ResNet", "depth": 18, "base_channels": 8}
 
 def gammas(net: nn.Module) -> list[float]:
     blocks = [block for block in net.modules() if isinstance(block, ResidualBlock)]
-    return [float(block.norm(len(block.norm_names)).weight.detach().abs().max()) for block in blocks]
+    return [float(block.norm(max(block.norm_names)).weight.detach().abs().max()) for block in blocks]
 
 
 def saved(folder: Path, net: nn.Module, prefix: str = "") -> Path:

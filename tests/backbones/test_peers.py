@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from backbone_kit.backbones import Backbone, ResNet
-from backbone_kit.backbones.resnet import ResNetV1c, ResNetV1d
+from backbone_kit.backbones.resnet_v1 import ResNetV1c, ResNetV1d
 
 LAYERS = {f"layer{i}": str(i) for i in range(1, 5)}
 

@@ -15,24 +15,13 @@ from backbone_kit.backbones.blocks import Bottleneck
 from .test_peers import LAYERS, randomized, relative_difference, served
 
 
-class Grouped(ResNet):
-    """ResNeXt and wide ResNets: three lines on ResNet."""
-
-    def __init__(self, depth: int, groups: int, base_width: int, **kwargs: Any) -> None:
-        self.groups, self.base_width = groups, base_width
-        super().__init__(depth, **kwargs)
-
-    def block_args(self, planes: int, base_channels: int) -> dict[str, Any]:
-        return {"width": planes * self.base_width // base_channels * self.groups, "groups": self.groups}
-
-
 @pytest.mark.parametrize(("name", "groups", "base_width"), [("resnext50_32x4d", 32, 4), ("wide_resnet50_2", 1, 128)])
 @torch.no_grad()
 def test_width_and_groups_make_torchvisions_resnext_and_wide_resnet(name: str, groups: int, base_width: int) -> None:
     peer = randomized(getattr(torchvision.models, name)(weights=None))
     levels = torchvision.models._utils.IntermediateLayerGetter(peer, LAYERS)
     x = torch.randn(1, 3, 65, 97, generator=torch.Generator().manual_seed(1))
-    ours = served(Grouped(50, groups, base_width), peer.state_dict())(x)
+    ours = served(ResNet(50, cardinality=groups, base_width=base_width), peer.state_dict())(x)
     assert relative_difference(ours, list(levels(x).values())) < 1e-5
 
 
@@ -44,7 +33,7 @@ def test_plugins_and_dcn_take_the_width() -> None:
     dcn = {"type": "DCNv2", "deform_groups": 2}
     block = Bottleneck(256, 64, width=128, groups=4, plugins=plugins, dcn=dcn).eval()  # type: ignore[arg-type]
     widths = [getattr(block, name).conv_mask.in_channels for name in block.plugin_names]
-    assert widths == [128, 128, 256]
+    assert widths == [128, 128, 128, 128, 256]
     assert (block.conv2.groups, block.conv2.weight.shape) == (4, (128, 32, 3, 3))
     assert block(torch.randn(1, 256, 8, 8)).shape == (1, 256, 8, 8)
 
@@ -129,6 +118,47 @@ def test_all_modules_of_a_stage_freeze_together() -> None:
     }
 
 
+class Branched(Backbone):
+    """One trunk whose layers stand in a child of their own; two levels from its end and one from its middle."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(num_stages=1, num_levels=3, **kwargs)
+        self.add_stem({}, channels=3, stride=1)
+        self.add_stage(
+            "middle", {"body.0": nn.Conv2d(3, 4, 2, stride=2), "body.1": nn.BatchNorm2d(4)}, channels=4, stride=2
+        )
+        end = {"body.2": nn.Conv2d(4, 4, 2, stride=2)}
+        self.add_level("end", end, channels=4, stride=4, out={"heads.0": nn.Conv2d(4, 5, 1)})
+        self.add_level("wide", {}, channels=6, stride=4, out={"heads.1": nn.Conv2d(4, 6, 1)})
+
+
+def test_a_stage_may_have_several_levels_and_its_layers_any_place() -> None:
+    net = Branched(out_indices=(2, 0)).eval()
+    x = torch.randn(1, 3, 16, 16)
+    middle = net.body[1](net.body[0](x))
+    expected = {"stem": x, "middle": middle, "end": net.heads[0](net.body[2](middle))}
+    expected["wide"] = net.heads[1](net.body[2](middle))
+    levels = net.forward_intermediates(x)
+    assert list(levels) == list(expected) == [info.name for info in net.feature_info]
+    for name, theirs in expected.items():
+        torch.testing.assert_close(levels[name], theirs)
+    for ours, name in zip(net(x), ("wide", "middle")):
+        torch.testing.assert_close(ours, expected[name])
+    assert (net.out_channels, net.out_strides) == ((6, 4), (4, 2))
+    described = [(part["modules"], part["out_index"]) for part in net.describe()]
+    assert described == [(("body.0", "body.1"), 1), (("body.2", "heads.0"), None), (("heads.1",), 0)]
+    assert list(net.state_dict())[-2:] == ["heads.1.weight", "heads.1.bias"]
+
+
+def test_levels_that_are_not_needed_are_not_run_and_freeze_with_their_stage() -> None:
+    net = Branched(out_indices=(0,))
+    net.body[2].register_forward_hook(lambda *_: pytest.fail("nothing needs this"))
+    net.eval()(torch.randn(1, 3, 16, 16))
+    assert all(p.requires_grad for p in Branched(frozen_stages=0).parameters())
+    assert not any(p.requires_grad for p in Branched(frozen_stages=1).parameters())
+    assert not Branched(frozen_stages=1).train().body[1].training
+
+
 def test_a_bias_of_a_convolution_starts_at_zero() -> None:
     assert not Normed().stem.bias.any()
 
@@ -141,5 +171,5 @@ def test_parts_in_a_wrong_order_or_number_are_told() -> None:
 
     with pytest.raises(RuntimeError, match=r"add_stage\('stage0'\) comes before add_stem"):
         Headless()
-    with pytest.raises(RuntimeError, match="Normed added 1 of 2 stages"):
+    with pytest.raises(RuntimeError, match="Normed added 1 of 2 levels"):
         Normed(stages=1)(torch.randn(1, 3, 16, 16))

@@ -16,6 +16,7 @@ from backbone_kit.layers import (
     NORM_LAYERS,
     PADDING_LAYERS,
     PLUGIN_LAYERS,
+    ConvModule,
     build_activation_layer,
     build_conv_layer,
     build_norm_layer,
@@ -98,10 +99,37 @@ def test_norm_arguments_arrive():
     assert (layer.eps, layer.momentum) == (1e-3, 0.03)
 
 
+NEEDED = {
+    "Threshold": dict(threshold=0.1, value=2.0),
+    **{name: dict(dim=1) for name in ("GLU", "Softmax", "Softmin", "LogSoftmax")},
+}
+
+
 @pytest.mark.parametrize("name", list(ACTIVATION_LAYERS))
 def test_every_activation_name_builds_and_runs(name):
     x = torch.randn(2, 4, 3, 3)
-    assert build_activation_layer(dict(type=name))(x).shape == x.shape
+    channels = 2 if name == "GLU" else 4
+    assert build_activation_layer(dict(type=name, **NEEDED.get(name, {})))(x).shape == (2, channels, 3, 3)
+
+
+def test_every_activation_of_pytorch_has_a_name():
+    names = set(torch.nn.modules.activation.__all__) - {"MultiheadAttention"}
+    assert all(ACTIVATION_LAYERS.get(name) is getattr(nn, name) for name in names)
+
+
+@pytest.mark.parametrize("name", sorted(set(ACTIVATION_LAYERS) - {"GLU"}))
+@pytest.mark.parametrize("inplace", [True, False])
+def test_inplace_reaches_the_activations_that_have_it_and_no_other(name, inplace):
+    cfg = dict(type=name, **NEEDED.get(name, {}))
+    layer = ConvModule(4, 4, 1, act_cfg=cfg, inplace=inplace).activate
+    kind = ACTIVATION_LAYERS.get(name)
+    known = {"ReLU", "LeakyReLU", "RReLU", "ReLU6", "ELU", "CELU", "SELU", "SiLU", "Mish", "Hardtanh", "Hardsigmoid"}
+    assert hasattr(layer, "inplace") is (kind.__name__ in known | {"Hardswish", "Threshold"})
+    assert getattr(layer, "inplace", inplace) is inplace
+    x = torch.randn(2, 4, 3, 3)
+    before = x.clone()
+    layer(x)
+    assert torch.equal(x, before) or getattr(layer, "inplace", False)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.ops.misc import Conv2dNormActivation
 
 from backbone_kit.errors import ConfigError
-from backbone_kit.layers import ACTIVATION_LAYERS, ConvModule, DropPath, build_plugin_layer
+from backbone_kit.layers import ConvModule, DropPath, build_plugin_layer
 
 BN = dict(type="BN")
 
@@ -97,14 +97,6 @@ def test_padding_applies_to_any_conv_type(x):
     block = ConvModule(4, 6, 3, padding=1, padding_mode="circular", conv_cfg=dict(type="ConvWS"), act_cfg=None)
     padded = F.pad(x, (1, 1, 1, 1), mode="circular")
     torch.testing.assert_close(block(x), F.conv2d(padded, block.conv.standardized_weight(), block.conv.bias))
-
-
-@pytest.mark.parametrize("name", list(ACTIVATION_LAYERS))
-@pytest.mark.parametrize("inplace", [True, False])
-def test_every_activation_fits_with_and_without_inplace(name, inplace, x):
-    block = ConvModule(4, 6, 3, act_cfg=dict(type=name), inplace=inplace)
-    assert block(x).shape == (2, 6, 7, 7)
-    assert getattr(block.activate, "inplace", inplace) is inplace
 
 
 def test_inplace_of_the_activations_own_config_wins():

@@ -10,7 +10,7 @@ from torch import nn
 
 from backbone_kit.layers import ConvAWS2d, ConvWS2d, build_conv_layer
 
-BOTH = pytest.mark.parametrize("kind", ["ConvWS", "ConvAWS"])
+ALL = pytest.mark.parametrize("kind", ["ConvWS", "ConvAWS", "StdConv"])
 
 
 def conv(kind: str, *args, **kwargs) -> nn.Module:
@@ -43,6 +43,16 @@ def test_ws_equals_timm_up_to_its_biased_variance():
         layer.bias.zero_()
         peer.bias.zero_()
     torch.testing.assert_close(layer(x) * (36 / 35) ** 0.5, peer(x))
+
+
+@pytest.mark.parametrize("eps", [1e-6, 1e-2])
+def test_std_equals_timm(eps):
+    layer, x = conv("StdConv", 4, 6, 3, stride=2, padding=1, groups=2), torch.randn(2, 4, 9, 9).double()
+    peer = timm.layers.StdConv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=True, eps=eps).double()
+    peer.load_state_dict(layer.state_dict())
+    layer.eps = eps
+    torch.testing.assert_close(layer(x), peer(x))
+    assert not torch.equal(conv("ConvWS", 4, 6, 3)(x), conv("StdConv", 4, 6, 3)(x))
 
 
 def test_aws_is_the_papers_formula():
@@ -87,13 +97,13 @@ def test_aws_reports_a_plain_weight_of_another_shape():
         conv("ConvAWS", 4, 6, 3).load_state_dict(conv("Conv2d", 4, 6, 1).state_dict())
 
 
-@BOTH
+@ALL
 def test_keys_are_mmcvs(kind):
     keys = ["weight", "bias"] + (["weight_gamma", "weight_beta"] if kind == "ConvAWS" else [])
     assert list(conv(kind, 4, 6, 3).state_dict()) == keys
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("mode", ["zeros", "circular", "reflect", "replicate"])
 def test_padding_modes_are_real(kind, mode):
     layer, x = conv(kind, 4, 6, 3, padding=2, padding_mode=mode), torch.randn(2, 4, 9, 9).double()
@@ -101,13 +111,13 @@ def test_padding_modes_are_real(kind, mode):
     torch.testing.assert_close(layer(x), F.conv2d(padded, layer.standardized_weight(), layer.bias))
 
 
-@BOTH
+@ALL
 def test_device_and_dtype_reach_every_tensor(kind):
     layer = build_conv_layer(dict(type=kind), 4, 6, 3, device="meta", dtype=torch.float16)
     assert {(t.device.type, t.dtype) for t in layer.state_dict().values()} == {("meta", torch.float16)}
 
 
-@BOTH
+@ALL
 def test_a_filter_of_one_weight_counts_as_standardised(kind):
     layer, x = conv(kind, 1, 5, 1, bias=False), torch.randn(2, 1, 4, 4).double()
     torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight), rtol=2e-5, atol=0)
@@ -121,13 +131,13 @@ def test_aws_keeps_the_function_of_a_plain_checkpoint_with_filters_of_one_weight
     torch.testing.assert_close(layer(x), plain(x))
 
 
-@BOTH
+@ALL
 def test_gradients(kind):
     layer, x = conv(kind, 2, 3, 3), torch.randn(1, 2, 4, 4).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x, *_: layer(x), (x, layer.weight, layer.bias))
 
 
-@BOTH
+@ALL
 def test_a_filter_without_spread_gives_finite_gradients(kind):
     layer = conv(kind, 2, 3, 3)
     nn.init.ones_(layer.weight)
@@ -138,3 +148,4 @@ def test_a_filter_without_spread_gives_finite_gradients(kind):
 def test_eps_is_an_argument():
     assert build_conv_layer(dict(type="ConvWS", eps=1e-3), 4, 6, 3).eps == 1e-3
     assert ConvWS2d(4, 6, 3).eps == 1e-5
+    assert build_conv_layer(dict(type="StdConv", eps=1e-8), 4, 6, 3).eps == 1e-8
