@@ -11,6 +11,7 @@ from .deform_conv import deform_conv2d
 from .depthwise_separable import DepthwiseSeparableConvModule
 from .drop_path import DropPath
 from .frozen_batch_norm import FrozenBatchNorm2d, freeze_batch_norms, thaw_batch_norms
+from .fuse_conv_bn import fuse_conv_bn
 from .generalized_attention import GeneralizedAttention
 from .grn import GRN
 from .layer_norm import LayerNorm2d
@@ -59,6 +60,7 @@ __all__ = [
     "build_plugin_layer",
     "deform_conv2d",
     "freeze_batch_norms",
+    "fuse_conv_bn",
     "initialize",
     "thaw_batch_norms",
 ]

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ConfigError
 from .norm import NORM_LAYERS
+from .replace import replace_modules
 
 
 @NORM_LAYERS.register_module("FrozenBN")
@@ -103,9 +104,4 @@ def _with_state_of(old: Any, new: nn.Module) -> nn.Module:
 
 
 def _replace(model: nn.Module, kind: type[nn.Module], convert: Callable[[Any], nn.Module]) -> nn.Module:
-    converted = {module: convert(module) for module in model.modules() if isinstance(module, kind)}
-    for parent in list(model.modules()):
-        for name, child in parent._modules.items():  # named_children() hides a layer that is there twice
-            if child in converted:
-                setattr(parent, name, converted[child])
-    return converted.get(model, model)
+    return replace_modules(model, {layer: convert(layer) for layer in model.modules() if isinstance(layer, kind)})
