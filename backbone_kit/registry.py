@@ -125,7 +125,11 @@ class Registry:
         for key, annotation in self.options.items():
             if key in arguments:
                 problems += check_value(arguments.pop(key), annotation, (*path, key))
-        return problems + check_arguments(target, arguments, path, self.supplied)
+        return problems + check_arguments(target, arguments, path, self.supplied_to(target, cfg))
+
+    def supplied_to(self, target: Callable[..., Any], cfg: Mapping[str, Any]) -> tuple[str, ...]:
+        """The arguments that the builder adds by itself to `cfg`, whose type is `target`."""
+        return self.supplied
 
     def construct(self, cfg: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Builds `cfg` with arguments that its builder supplies; what a layer's builder calls.

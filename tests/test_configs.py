@@ -32,6 +32,7 @@ PARAMETERS = {
     "resnet50_attention_0010": 27053129,
     "resnet50_attention_1111": 29415497,
     "resnet50_nonlocal": 24298304,
+    "resnet50_se": 26039024,  # MMPretrain's SEResNet
     "resnet50_v1d": 23527264,
     "resnet101_v1d": 42519392,
 }
@@ -71,6 +72,8 @@ def test_names_say_what_is_in_the_file(name: str) -> None:
     assert ("ws" in words) == (cfg.get("conv_cfg", {}).get("type") == "ConvWS")
     assert next((w for w in words if w.startswith("dcn")), "") == cfg.get("dcn", {}).get("type", "").lower()
     assert ("gcb" in words) == any(p["cfg"]["type"] == "ContextBlock" for p in cfg.get("plugins", ()))
+    for word, kind in (("se", "SELayer"), ("eca", "ECA"), ("cbam", "CBAM"), ("sk", "SelectiveKernel")):
+        assert (word in words) == any(p["cfg"]["type"] == kind for p in cfg.get("plugins", ()))
     assert next((f"ResNetV{w[1:]}" for w in words if w in ("v1c", "v1d")), "ResNet") == cfg["type"]
     output_stride = {(1, 2, 1, 1): "d8", (1, 2, 2, 1): "d16"}.get(tuple(cfg.get("strides", ())), "")
     assert "dc5" in words or next((w for w in words if w in ("d8", "d16")), "") == output_stride

@@ -2,6 +2,7 @@
 
 from .activation import ACTIVATION_LAYERS, ActivationCfg, build_activation_layer
 from .adaptive_padding import Conv2dAdaptivePadding
+from .cbam import CBAM
 from .context_block import ContextBlock
 from .conv import CONV_LAYERS, ConvCfg, build_conv_layer
 from .conv_module import ConvModule
@@ -10,6 +11,7 @@ from .dcn import DCN, DCNv2
 from .deform_conv import deform_conv2d
 from .depthwise_separable import DepthwiseSeparableConvModule
 from .drop_path import DropPath
+from .eca import ECA
 from .frozen_batch_norm import FrozenBatchNorm2d, freeze_batch_norms, thaw_batch_norms
 from .fuse_conv_bn import fuse_conv_bn
 from .generalized_attention import GeneralizedAttention
@@ -20,13 +22,17 @@ from .norm import NORM_LAYERS, NormCfg, build_norm_layer
 from .padding import PADDING_LAYERS, PaddingCfg, build_padding_layer
 from .plugin import PLUGIN_LAYERS, PluginCfg, build_plugin_layer
 from .rectified_conv import RFConv2d
+from .se_layer import SELayer
+from .selective_kernel import SelectiveKernel
 from .split_attention import RSoftmax, SplitAttentionConv2d
 from .weight_init import INITIALIZERS, initialize
 
 __all__ = [
     "ACTIVATION_LAYERS",
+    "CBAM",
     "CONV_LAYERS",
     "DCN",
+    "ECA",
     "GRN",
     "INITIALIZERS",
     "NORM_LAYERS",
@@ -51,6 +57,8 @@ __all__ = [
     "PluginCfg",
     "RFConv2d",
     "RSoftmax",
+    "SELayer",
+    "SelectiveKernel",
     "SplitAttentionConv2d",
     "StdConv2d",
     "build_activation_layer",
