@@ -33,6 +33,7 @@ PARAMETERS = {
     "resnet50_attention_1111": 29415497,
     "resnet50_nonlocal": 24298304,
     "resnet50_se": 26039024,  # MMPretrain's SEResNet
+    "resnet50_dropblock": 23508032,
     "resnet50_v1d": 23527264,
     "resnet101_v1d": 42519392,
 }

@@ -10,6 +10,7 @@ from .conv_ws import ConvAWS2d, ConvWS2d, StdConv2d
 from .dcn import DCN, DCNv2
 from .deform_conv import deform_conv2d
 from .depthwise_separable import DepthwiseSeparableConvModule
+from .drop_block import DropBlock
 from .drop_path import DropPath
 from .eca import ECA
 from .frozen_batch_norm import FrozenBatchNorm2d, freeze_batch_norms, thaw_batch_norms
@@ -47,6 +48,7 @@ __all__ = [
     "ConvWS2d",
     "DCNv2",
     "DepthwiseSeparableConvModule",
+    "DropBlock",
     "DropPath",
     "FrozenBatchNorm2d",
     "GeneralizedAttention",

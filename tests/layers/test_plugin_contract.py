@@ -25,6 +25,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "GeneralizedAttention": dict(num_heads=2),
     "NonLocal2d": dict(sub_sample=True),
     "ConvModule": dict(kernel_size=3, padding=1),
+    "DropBlock": dict(drop_prob=0.2, block_size=3),
 }
 every_plugin = pytest.mark.parametrize("name", sorted(PLUGIN_LAYERS))
 
