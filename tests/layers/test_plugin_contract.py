@@ -25,13 +25,14 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "GeneralizedAttention": dict(num_heads=2),
     "NonLocal2d": dict(sub_sample=True),
     "ConvModule": dict(kernel_size=3, padding=1),
+    "DepthwiseSeparableConvModule": dict(kernel_size=3, padding=1),
     "DropBlock": dict(drop_prob=0.2, block_size=3),
 }
 every_plugin = pytest.mark.parametrize("name", sorted(PLUGIN_LAYERS))
 
 
 def config(name: str, width: int = WIDTH) -> dict[str, Any]:
-    wide = {"out_channels": width} if name == "ConvModule" else {}
+    wide = {"out_channels": width} if name in ("ConvModule", "DepthwiseSeparableConvModule") else {}
     return {"type": name, **ARGUMENTS.get(name, {}), **wide}
 
 
@@ -117,10 +118,6 @@ def test_it_runs_at_every_position_of_every_block_twice(name: str, make: Any) ->
 
 
 def test_each_has_a_config_that_uses_it() -> None:
-    configs = [named_config(name) for name in named_configs()]
-    used = {
-        type(build_plugin_layer(entry["cfg"], in_channels=64 if entry["cfg"]["type"] != "ConvModule" else 512)[1])
-        for cfg in configs
-        for entry in cfg.get("plugins", ())
-    }
+    plugins = [entry["cfg"] for name in named_configs() for entry in named_config(name).get("plugins", ())]
+    used = {type(build_plugin_layer(cfg, in_channels=cfg.get("out_channels", 64))[1]) for cfg in plugins}
     assert used >= {type(plugin(name)) for name in PLUGIN_LAYERS}
