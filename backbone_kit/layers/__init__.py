@@ -16,6 +16,7 @@ from .eca import ECA
 from .frozen_batch_norm import FrozenBatchNorm2d, freeze_batch_norms, thaw_batch_norms
 from .fuse_conv_bn import fuse_conv_bn
 from .generalized_attention import GeneralizedAttention
+from .ghost import GhostModule
 from .grn import GRN
 from .layer_norm import LayerNorm2d
 from .non_local import NonLocal2d
@@ -52,6 +53,7 @@ __all__ = [
     "DropPath",
     "FrozenBatchNorm2d",
     "GeneralizedAttention",
+    "GhostModule",
     "LayerNorm2d",
     "NonLocal2d",
     "NormCfg",
