@@ -12,7 +12,11 @@ from backbone_kit import build_backbone, list_backbones
 from backbone_kit.names import named_config
 
 CONFIGS = {name: named_config(name) for name in list_backbones()}
-RESNETS = sorted(name for name, cfg in CONFIGS.items() if cfg["type"] in ("ResNet", "ResNetV1c", "ResNetV1d"))
+RESNETS = sorted(
+    name
+    for name, cfg in CONFIGS.items()
+    if cfg["type"] in ("ResNet", "ResNetV1c", "ResNetV1d") and name[:6] == "resnet"
+)
 SIZE = (416, 608)  # not powers of two; every stage rounds up
 
 # From the census of MMDetection's own nets, without a classifier.
