@@ -29,6 +29,7 @@ def load_checkpoint(
     strict: bool = True,
     prefix: str | None = None,
     *,
+    ema: bool = False,
     adapt_stem: AdaptStem | None = None,
 ) -> LoadReport:
     """Loads weights in any layout, from whatever stands around them; all or nothing.
@@ -41,10 +42,11 @@ def load_checkpoint(
 
     Args:
         model: What receives the weights; untouched when the load fails.
-        source: A path (`.pth`, `.pt`, `.safetensors`), a state dict, or a mapping that holds one.
+        source: What `read_checkpoint` reads: a path, a state dict, or a mapping that holds one.
         layout: Whose names the source has: 'timm', 'detectron2', …; 'auto': found out from the keys.
         strict: Whether every key of the model must be served, in its shape, and no other may lie inside the backbone.
         prefix: What stands before the backbone's keys in `source`, with or without the dot; None: what serves most.
+        ema: Whether to take the weights that are averaged over training.
         adapt_stem: How the first convolution takes another number of channels than the source's: 'sum' adds the
             source's up into one; 'repeat' repeats them in turn into more, scaled down by as much. None: not at all.
 
@@ -57,7 +59,7 @@ def load_checkpoint(
             served; or two prefixes serve equally many.
     """
     _check_call(model, source, layout, strict, prefix, adapt_stem)
-    report, match, weights = examine(model, source, layout, prefix, adapt_stem=adapt_stem)
+    report, match, weights = examine(model, source, layout, prefix, ema=ema, adapt_stem=adapt_stem)
     tensors = {key: value for key, value in _served(match, weights).items() if key not in report.wrong_shape}
     own = model.state_dict()
     stem = _stem(own)
@@ -85,14 +87,15 @@ def examine(
     layout: str = AUTO,
     prefix: str | None = None,
     *,
+    ema: bool = False,
     adapt_stem: AdaptStem | None = None,
 ) -> tuple[LoadReport, Match, Mapping[str, Tensor]]:
     """What a load would do: the report, who serves whom, and the source's tensors. Changes nothing.
 
     Args:
-        model, source, layout, prefix, adapt_stem: As for `load_checkpoint`.
+        model, source, layout, prefix, ema, adapt_stem: As for `load_checkpoint`.
     """
-    checkpoint = read_checkpoint(source)
+    checkpoint = read_checkpoint(source, ema=ema)
     name, weights, hanging = checkpoint.name, checkpoint.tensors, checkpoint.hanging
     own = model.state_dict()
     if prefix and not prefix.endswith("."):

@@ -67,6 +67,7 @@ def find_match(
     Raises:
         CheckpointError: The layout is unknown, or two parts of the source serve equally well.
     """
+    keys = dict.fromkeys(keys).keys()  # looked up often, and in order
     roots = {key.partition(".")[0] for key in own} if roots is None else roots
     matches = list(_own_matches(keys, own, prefix, roots)) if layout in (AUTO, HOUSE) else []
     if not any(match.served == len(own) and not match.unexpected for match in matches):
