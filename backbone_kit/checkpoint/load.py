@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,12 @@ from .fresh import fresh_layers, optional_keys
 from .io import read_checkpoint
 from .match import AUTO, Match, find_match
 from .put import put
+from .refuse import refusal
 from .report import LoadReport
+from .stem import AdaptStem, adaptable, adapted, stem_key
 from .words import few
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
-AdaptStem = Literal["sum", "repeat"]
 
 
 def load_checkpoint(
@@ -62,13 +63,15 @@ def load_checkpoint(
     report, match, weights = examine(model, source, layout, prefix, ema=ema, adapt_stem=adapt_stem)
     tensors = {key: value for key, value in _served(match, weights).items() if key not in report.wrong_shape}
     own = model.state_dict()
-    stem = _stem(own)
+    stem = stem_key(own)
     if adapt_stem and stem in report.matched:
-        tensors[stem] = _adapted(tensors[stem], own[stem].shape[1], adapt_stem)
+        tensors[stem] = adapted(tensors[stem], own[stem].shape[1], adapt_stem)
     wrong = [reason for key, value in tensors.items() for reason in _misfits(key, value, own[key])]
     if wrong:
         raise CheckpointError(f"{report.source}: {few(wrong)}")
-    _refuse(report, own, strict, list(weights))
+    reason = refusal(report, own, strict, list(weights))
+    if reason:
+        raise CheckpointError(f"{report.source}: {reason}")
     tensors = {key: value.reshape(own[key].shape) for key, value in tensors.items()}
     fresh = fresh_layers(model, tensors)
     without = [key for key in (*report.missing, *report.wrong_shape) if own[key].is_meta]
@@ -140,11 +143,11 @@ def _report(
     new = {key for keys in fresh.values() for key in keys}
     absent = [key for key in own if key not in served and key not in new]
     spared = set(optional_keys(model)).intersection(absent)
-    stem = _stem(own) if adapt_stem else None
+    stem = stem_key(own) if adapt_stem else None
     wrong = {
         key: (tuple(value.shape), tuple(own[key].shape))
         for key, value in served.items()
-        if not _same_shape(value, own[key]) and not (key == stem and _adaptable(value, own[key], adapt_stem))
+        if not _same_shape(value, own[key]) and not (key == stem and adaptable(value, own[key], adapt_stem))
     }
     return LoadReport(
         name,
@@ -162,62 +165,6 @@ def _report(
         not_read=checkpoint.left_aside,
         inert=checkpoint.inert,
     )
-
-
-def _refuse(report: LoadReport, own: Mapping[str, Tensor], strict: bool, there: list[str]) -> None:
-    """Raises where a report is not good enough."""
-    name, prefix = report.source, report.prefix
-    if 2 * len(report.matched) >= report.needed and not strict:
-        return
-    if report.wrong_shape:
-        shapes = [f"{key} is {there} there, {here} here" for key, (there, here) in report.wrong_shape.items()]
-        raise CheckpointError(f"{name}: {few(shapes)}. {_shape_fix(report, own)}")
-    if report.missing or not report.matched:
-        raise CheckpointError(
-            f"{name}: serves {len(report.matched)} of the model's {report.needed} keys under the prefix {prefix!r}; "
-            f"missing: {few(report.missing)}; it has: {few(there)}. Is this the checkpoint of that net? For another "
-            "prefix, pass prefix='...'; to keep what the model has where a few are missing, strict=False"
-        )
-    if report.unexpected:
-        raise CheckpointError(
-            f"{name}: serves all of the model's keys, and has {len(report.unexpected)} more inside the backbone: "
-            f"{few(report.unexpected)}. Is this the checkpoint of a deeper net? To leave them out, pass strict=False"
-        )
-
-
-def _shape_fix(report: LoadReport, own: Mapping[str, Tensor]) -> str:
-    stem = _stem(own)
-    if list(report.wrong_shape) == [stem]:
-        there, here = report.wrong_shape[stem]
-        if there[:1] + there[2:] == here[:1] + here[2:]:
-            how = "'sum'" if here[1] == 1 else "'repeat'"
-            return f"To make a stem of {here[1]} channels out of one of {there[1]}, pass adapt_stem={how}"
-    return "Is this the checkpoint of that depth and width?"
-
-
-def _stem(own: Mapping[str, Tensor]) -> str:
-    """The key of the first convolution."""
-    return next((key for key, value in own.items() if value.ndim == 4), "")
-
-
-def _adaptable(value: Tensor, own: Tensor, how: AdaptStem | None) -> bool:
-    if value.ndim != 4:
-        return False
-    shapes = (value.shape[:1] + value.shape[2:], own.shape[:1] + own.shape[2:])
-    channels = value.shape[1], own.shape[1]
-    fits = channels[1] == 1 if how == "sum" else channels[1] >= channels[0]
-    return shapes[0] == shapes[1] and fits
-
-
-def _adapted(weight: Tensor, channels: int, how: AdaptStem) -> Tensor:
-    """A stem's weight for another number of channels."""
-    before = weight.shape[1]
-    if channels == before:
-        return weight
-    if how == "sum":
-        return weight.sum(1, keepdim=True)
-    repeated = weight.repeat(1, -(-channels // before), 1, 1)[:, :channels]
-    return repeated * (before / channels)
 
 
 def _same_shape(value: Tensor, own: Tensor) -> bool:
