@@ -43,7 +43,7 @@ def load_checkpoint(
 
     Args:
         model: What receives the weights; untouched when the load fails.
-        source: What `read_checkpoint` reads: a path, a state dict, or a mapping that holds one.
+        source: What `read_checkpoint` reads: a path, a URL, a state dict, or a mapping that holds one.
         layout: Whose names the source has: 'timm', 'detectron2', …; 'auto': found out from the keys.
         strict: Whether every key of the model must be served, in its shape, and no other may lie inside the backbone.
         prefix: What stands before the backbone's keys in `source`, with or without the dot; None: what serves most.

@@ -237,7 +237,7 @@ def test_a_file_without_tensors_is_named(tmp_path: Path) -> None:
         load_checkpoint(small(), tmp_path / "b.pth")
 
 
-@pytest.mark.parametrize("source", ["torchvision://resnet50", "https://example.invalid/a.pth"])
-def test_downloads_say_what_to_do(source: str) -> None:
-    with pytest.raises(CheckpointError, match="names a download; fetch the file and give its path instead"):
-        load_checkpoint(small(), source)
+def test_offline_a_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKBONE_KIT_OFFLINE", "1")
+    with pytest.raises(CheckpointError, match=r"a\.pth: .* BACKBONE_KIT_OFFLINE is set; unset it, or put the file at"):
+        load_checkpoint(small(), "https://example.invalid/a.pth")
