@@ -10,7 +10,6 @@ from typing import Any
 from ..errors import CheckpointError
 from .contents import Checkpoint, find_checkpoint
 from .download import fetch
-from .known import Damaged
 from .safetensors_file import read_safetensors
 from .sniff import first_bytes
 from .torch_file import read_pickle, read_zip
@@ -49,6 +48,6 @@ def _read(path: Path, name: str, ema: bool) -> Checkpoint:
             content = read_safetensors(path)
         else:
             content, inert = read_pickle(path)
-    except (Damaged, OSError, RuntimeError, MemoryError) as error:
+    except Exception as error:  # of zipfile, torch and json, whose every error means the same here
         raise CheckpointError(f"{name}: is no checkpoint that can be read: {error}") from error
     return find_checkpoint(content, name, ema=ema, inert=inert)
