@@ -13,7 +13,11 @@ from .residual import PluginEntry, ResidualBlock
 from .stage import StageSpec
 from .types import DeformableCfg
 
-DROP_BLOCKS = {2: {"block_size": 5, "gamma_scale": 0.25}, 3: {"block_size": 3, "gamma_scale": 1.0}}
+_AS_TIMM = {"type": "DropBlock", "warmup_iters": 0, "couple_channels": True, "whole_blocks": False}
+DROP_BLOCKS = {
+    2: {**_AS_TIMM, "block_size": 5, "gamma_scale": 0.25},
+    3: {**_AS_TIMM, "block_size": 3, "gamma_scale": 1.0},
+}
 """By stage: the regions that `drop_block_rate` drops, as timm drops them."""
 
 
@@ -91,7 +95,7 @@ def stage_specs(
         if attn_layer is not None:
             carried.append({"cfg": attn_layer, "position": kind.positions[-1]})
         if drop_block_rate and index in DROP_BLOCKS:
-            cfg = {"type": "DropBlock", "drop_prob": drop_block_rate, **DROP_BLOCKS[index]}
+            cfg = {**DROP_BLOCKS[index], "drop_prob": drop_block_rate}
             carried.append({"cfg": cfg, "position": kind.inner})
         more = block_args(planes[index])
         instead = dilation if output_stride is not None else 1

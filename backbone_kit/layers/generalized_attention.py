@@ -26,7 +26,7 @@ class GeneralizedAttention(nn.Module):
         in_channels: Channels C of the map.
         spatial_range: How many pixels, in either direction, attention reaches; -1 means the whole map.
         num_heads: How many heads; each has C / num_heads channels, rounded down.
-        position_embedding_dim: Channels of the sines that embed a distance, a multiple of 4; -1 means C.
+        position_embedding_dim: Channels of the sines that embed a distance, a multiple of 4; -1 means C, down to one.
         position_magnitude: A factor on distances.
         kv_stride: Only every so manieth pixel is a key.
         q_stride: Only every so manieth pixel is a query; what lies between is interpolated.
@@ -61,11 +61,18 @@ class GeneralizedAttention(nn.Module):
             raise ConfigError(reason, ("attention_type",))
         if not 1 <= num_heads <= in_channels:
             raise ConfigError(f"must be from 1 to in_channels (={in_channels}), got {num_heads}", ("num_heads",))
+        for name, value, least in (
+            ("spatial_range", spatial_range, -1),
+            ("kv_stride", kv_stride, 1),
+            ("q_stride", q_stride, 1),
+        ):
+            if value < least:
+                raise ConfigError(f"must be {least} or more, got {value}", (name,))
         self.terms = tuple(term == "1" for term in attention_type)
         query_key, query_position, key_only, position_only = self.terms
         self.spatial_range = spatial_range
         self.num_heads = num_heads
-        self.position_dim = position_embedding_dim if position_embedding_dim > 0 else in_channels
+        self.position_dim = position_embedding_dim if position_embedding_dim > 0 else max(in_channels // 4 * 4, 4)
         self.position_magnitude = position_magnitude
         self.kv_stride = kv_stride
         self.q_stride = q_stride

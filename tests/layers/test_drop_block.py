@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from timm.layers import DropBlock2d
@@ -48,6 +49,20 @@ def test_with_timms_options_it_is_timms(block_size: int, options: dict[str, Any]
     assert drawn[0] == pytest.approx(drawn[1], rel=1e-6)
     assert (outputs[1] == 0).any()
     torch.testing.assert_close(*outputs)
+
+
+@torch.no_grad()
+def test_drop_block_rate_of_a_resnet_drops_as_timms_does(drawn: list[float]) -> None:
+    sizes = dict(layers=(1, 1, 2, 1), drop_block_rate=0.3)
+    peer = timm.models.resnet.ResNet(timm.models.resnet.Bottleneck, **sizes, zero_init_last=False, num_classes=0)
+    net = ResNet(50, **sizes, norm_eval=False)  # type: ignore[arg-type]
+    net.load_state_dict(peer.state_dict())
+    x, outputs = torch.randn(2, 3, 160, 128), []
+    for forward in (peer.train().forward_features, net.train()):
+        torch.manual_seed(1)
+        outputs.append(forward(x))
+    assert drawn[:3] == pytest.approx(drawn[3:], rel=1e-6)
+    torch.testing.assert_close(outputs[1][-1], outputs[0], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4])

@@ -98,6 +98,8 @@ def test_it_is_the_papers_sum_over_keys(types: str) -> None:
         dict(spatial_range=1, attention_type="0010"),
         dict(in_channels=12, num_heads=5),
         dict(in_channels=6, num_heads=3, position_embedding_dim=4),
+        dict(in_channels=7, num_heads=2),
+        dict(in_channels=3, num_heads=1),
     ],
 )
 @torch.no_grad()
@@ -168,6 +170,8 @@ def test_the_table_of_reach_in_a_checkpoint_is_not_needed() -> None:
         (dict(attention_type="111"), "attention_type: .* four of '0' and '1' with a '1' among them, got '111'"),
         (dict(attention_type="0000"), "attention_type: .* got '0000'"),
         (dict(attention_type=1111), "attention_type: must be a string, got 1111"),
+        (dict(num_heads=2, kv_stride=0), "kv_stride: GeneralizedAttention: must be 1 or more, got 0"),
+        (dict(num_heads=2, spatial_range=-2), "spatial_range: GeneralizedAttention: must be -1 or more, got -2"),
         (dict(num_heads=2, position_embedding_dim=6), "position_embedding_dim: .* must be a multiple of 4, got 6"),
     ],
 )

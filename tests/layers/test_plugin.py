@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from backbone_kit import ConfigError, build_backbone
+from backbone_kit import CheckpointError, ConfigError, build_backbone
 from backbone_kit.backbones import ResNet
+from backbone_kit.checkpoint import load_checkpoint
 from backbone_kit.layers import PLUGIN_LAYERS, SELayer, build_plugin_layer
 
 
@@ -119,3 +120,12 @@ def test_what_is_built_as_a_plugin_is_marked_as_new_and_nothing_else() -> None:
     marked = [name for name, module in net.named_modules() if getattr(module, "brings_new", False)]
     assert marked == ["layer1.0.se_layer", "layer1.1.se_layer"]
     assert not getattr(SELayer(8), "brings_new", False)
+
+
+def test_a_net_with_plugins_takes_the_weights_of_one_without() -> None:
+    entries = [{"cfg": {"type": kind}, "position": "after_conv2"} for kind in ("SELayer", "eca")]
+    net = ResNet(18, plugins=entries)  # type: ignore[arg-type]
+    report = load_checkpoint(net, ResNet(18).state_dict())
+    assert not report.missing
+    with pytest.raises(CheckpointError, match=r"layer1\.0\.conv1\.weight"):
+        load_checkpoint(net, {k: v for k, v in ResNet(18).state_dict().items() if k != "layer1.0.conv1.weight"})
