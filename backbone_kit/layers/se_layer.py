@@ -92,6 +92,8 @@ def squeeze_excite(
 
     Raises:
         ConfigError: A number is not positive, or `act_cfg` has not two configs.
+
+    Source: as `SELayer`; timm has it under this name.
     """
     rd_channels = reduced_channels(in_channels, rd_ratio, rd_channels, rd_divisor, round_limit)
     return SELayer(in_channels, rd_channels, bias=bias, act_cfg=act_cfg)
