@@ -27,6 +27,9 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """By package and type: what an argument that is not given means there, where that is not what it means here."""
 
+UNFROZEN_AT_ZERO = ("ConvNeXt",)
+"""Types whose `frozen_stages=0` freezes nothing there; here 0 is the stem, and nothing is -1."""
+
 
 def from_openmmlab(cfg: Mapping[str, Any], source: str = "mmdet") -> dict[str, Any]:
     """A backbone dict of mmdet, mmseg or mmpretrain as one that builds the same net here.
@@ -53,6 +56,8 @@ def from_openmmlab(cfg: Mapping[str, Any], source: str = "mmdet") -> dict[str, A
         raise ConfigError(f"holds a value that cannot be copied ({error}); a config is made of plain data") from error
     for key, value in DEFAULTS[SCOPES[scope or source]].get(kind, {}).items():
         result.setdefault(key, value)
+    if kind in UNFROZEN_AT_ZERO and result.get("frozen_stages") == 0:
+        result["frozen_stages"] = -1
     return result
 
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .norm import NORM_LAYERS
+from .tracing import channels_first
 
 
 @NORM_LAYERS.register_module("LN2d")
@@ -34,4 +35,4 @@ class LayerNorm2d(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, C, H, W) to the same shape."""
         pixels = x.permute(0, 2, 3, 1)
-        return F.layer_norm(pixels, self.normalized_shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+        return channels_first(F.layer_norm(pixels, self.normalized_shape, self.weight, self.bias, self.eps))
