@@ -22,8 +22,14 @@ _RESNETS = ("ResNet", "ResNetV1c", "ResNetV1d")
 
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "mmdet": {},
-    "mmseg": {name: {"norm_eval": False, "stem_channels": 64} for name in _RESNETS},
-    "mmpretrain": {name: {"norm_eval": False, "stem_channels": 64, "out_indices": (3,)} for name in _RESNETS},
+    "mmseg": {
+        **{name: {"norm_eval": False, "stem_channels": 64} for name in _RESNETS},
+        "HRNet": {"norm_eval": False, "upsample_mode": "bilinear"},
+    },
+    "mmpretrain": {
+        **{name: {"norm_eval": False, "stem_channels": 64, "out_indices": (3,)} for name in _RESNETS},
+        "HRNet": {"norm_eval": False},
+    },
 }
 """By package and type: what an argument that is not given means there, where that is not what it means here."""
 

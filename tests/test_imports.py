@@ -33,7 +33,7 @@ LADDER = [
     {"base", "residual", "convs", "ghost_bottleneck"},
     {"blocks", "stem"},
     {"stage"},
-    {"specs"},
+    {"specs", "branches"},
     {"resnet", "custom"},
 ]
 DOORS = {"build": {"base", "custom"}, "__init__": {"base", "blocks", "levels", "build", "resnet"}}

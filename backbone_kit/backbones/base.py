@@ -247,6 +247,11 @@ class Backbone(nn.Module):
                 if isinstance(layer, _BatchNorm):
                     layer.eval()
 
+    def trained_modules(self) -> list[nn.Module]:
+        """The modules of all parts that `frozen_stages` does not reach."""
+        parts = [part for part in self.parts if part.position > self.frozen_stages]
+        return [self.get_submodule(name) for part in parts for name in part.modules + part.out]
+
     # Features
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -73,7 +73,8 @@ def normalized_indices(out_indices: Sequence[int] | None, num_stages: int) -> tu
             if max(out_indices) == num_stages and min(out_indices) >= 0:
                 shifted = tuple(i - 1 for i in out_indices if i > 0)
                 hint = f"; timm counts the stem as 0, so that its {tuple(out_indices)} is {shifted} here"
-            raise ConfigError(f"{index} is out of range: the {num_stages} stages are 0 to {num_stages - 1}{hint}", path)
+            there = f"the {num_stages} stages are 0 to {num_stages - 1}" if num_stages > 1 else "there is only 0"
+            raise ConfigError(f"{index} is out of range: {there}{hint}", path)
     indices = tuple(index % num_stages for index in out_indices)
     if len(set(indices)) < len(indices):
         raise ConfigError(f"names a stage twice: {tuple(out_indices)}", path)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal, TypedDict, get_args
 
 from torch import Tensor, nn
@@ -198,3 +199,17 @@ class ResidualBlock(nn.Module, ABC):
         """Whether the last norm of f has a gamma with a gradient."""
         weight = getattr(self.norm(self._convs), "weight", None)
         return isinstance(weight, nn.Parameter) and weight.requires_grad
+
+
+def warn_of_gammas_left_out(modules: Iterable[nn.Module]) -> None:
+    """Says that `zero_init_residual=True` left out blocks, if any in these modules, which are not frozen, cannot train.
+
+    To be called by a backbone's constructor.
+    """
+    blocks = [block for module in modules for block in module.modules() if isinstance(block, ResidualBlock)]
+    if not all(block.last_gamma_trains() for block in blocks):
+        warnings.warn(
+            "zero_init_residual=True leaves out blocks whose last gamma cannot train (it is frozen, or there is none): "
+            "at 0, they would never learn anything",
+            stacklevel=3,
+        )

@@ -6,7 +6,6 @@ of Tricks for Image Classification with Convolutional Neural Networks", arXiv 18
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -19,7 +18,7 @@ from .anti_alias import AntiAlias, anti_alias
 from .base import BACKBONES, Backbone
 from .blocks import BasicBlock, Bottleneck
 from .ranges import check_range, per_stage
-from .residual import BN, RELU, PluginEntry, ResidualBlock, Style
+from .residual import BN, RELU, PluginEntry, ResidualBlock, Style, warn_of_gammas_left_out
 from .specs import stage_specs
 from .stage import build_downsample, build_stage
 from .stem import max_pool, pool_conv, single_7x7, stem_widths, triple_3x3
@@ -217,7 +216,7 @@ class ResNet(Backbone):
             self.add_stage(f"layer{index + 1}", stage, channels=spec.channels, stride=stride)
             channels = spec.channels
         if zero_init_residual:
-            self._warn_of_gammas_left_out()
+            warn_of_gammas_left_out(self.trained_modules())
 
     @classmethod
     def _architecture(
@@ -263,14 +262,3 @@ class ResNet(Backbone):
             for block in module.modules():
                 if isinstance(block, ResidualBlock):
                     block.zero_init_last()
-
-    def _warn_of_gammas_left_out(self) -> None:
-        """Says that `zero_init_residual=True` left out blocks; those of frozen stages are left out in silence."""
-        trained = [self.get_submodule(name) for name in self.stage_names[max(self.frozen_stages, 0) :]]
-        blocks = [block for stage in trained for block in stage.modules() if isinstance(block, ResidualBlock)]
-        if not all(block.last_gamma_trains() for block in blocks):
-            warnings.warn(
-                "zero_init_residual=True leaves out blocks whose last gamma cannot train (it is frozen, or there is "
-                "none): at 0, they would never learn anything",
-                stacklevel=3,
-            )
