@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -52,11 +53,16 @@ def tensors(
     return [x, draw(n, 2 * taps, *out) * scale, weight, bias, mask], geometry
 
 
+def directions(out: Tensor) -> Tensor:
+    """A gradient of the output's shape and type."""
+    return torch.arange(out.numel(), dtype=torch.float64).cos().view(out.shape).to(out.dtype)
+
+
 def run(function: Any, arguments: Sequence[Tensor | None], geometry: dict[str, Any]) -> list[Tensor]:
     """The output and the gradients of everything that has one."""
     x, offset, weight, bias, mask = leaves = [None if t is None else t.clone().requires_grad_() for t in arguments]
     out = function(x, offset, weight, bias, **geometry, mask=mask)
-    (out * torch.arange(out.numel(), dtype=out.dtype).view_as(out).cos()).sum().backward()
+    out.backward(directions(out))
     return [out.detach(), *(leaf.grad for leaf in leaves if leaf is not None)]
 
 
@@ -66,6 +72,63 @@ def test_output_and_gradients_are_torchvisions(case: str, masked: bool) -> None:
     arguments, geometry = tensors(**CASES[case], masked=masked)
     for ours, theirs in zip(run(deform_conv2d, arguments, geometry), run(compiled, arguments, geometry), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def plain(x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None, **geometry: Any) -> Tensor:
+    """`deform_conv2d` as compilers and exporters see it."""
+    with mock.patch("backbone_kit.layers.deform_conv._recorded", return_value=True):
+        return deform_conv2d(x, offset, weight, bias, **geometry, mask=mask)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_plain_operators_compute_the_same(case: str, masked: bool) -> None:
+    arguments, geometry = tensors(**CASES[case], masked=masked)
+    for ours, theirs in zip(run(plain, arguments, geometry), run(compiled, arguments, geometry), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("alone", range(5), ids=["input", "offset", "weight", "bias", "mask"])
+def test_one_gradient_alone_is_the_same(alone: int) -> None:
+    arguments, geometry = tensors(**CASES["moving_groups"])
+    expected = run(deform_conv2d, arguments, geometry)[1 + alone]
+    leaves = [t.clone().requires_grad_(i == alone) for i, t in enumerate(arguments) if t is not None]
+    out = deform_conv2d(*leaves[:4], **geometry, mask=leaves[4])
+    out.backward(directions(out))
+    torch.testing.assert_close(leaves[alone].grad, expected)
+    assert [leaf.grad is not None for leaf in leaves] == [i == alone for i in range(5)]
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_nothing_as_large_as_the_samples_is_kept_for_backward(groups: int) -> None:
+    (x, offset, weight, bias, mask), geometry = tensors((3, 3), padding=1, size=(16, 16), groups=groups)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    leaves = [t.clone().requires_grad_() for t in (x, offset, weight, bias, mask)]
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        deform_conv2d(*leaves[:4], **geometry, mask=leaves[4])
+    samples = 9 * x.nbytes
+    assert max(kept.values()) <= samples / 2  # four factors for each of eight channels' samples
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_trains_within_its_rounding(dtype: torch.dtype) -> None:
+    arguments, geometry = tensors(**CASES["moving_groups"])
+    halves = [t if t is None or i == 1 else t.to(dtype) for i, t in enumerate(arguments)]
+    expected = run(compiled, [None if t is None else t.double() for t in halves], geometry)
+    for ours, exact in zip(run(deform_conv2d, halves, geometry), expected, strict=True):
+        error = (ours.double() - exact).square().mean().sqrt() / exact.square().mean().sqrt()
+        assert error < 6 * torch.finfo(dtype).eps
+
+
+def test_gradients_have_gradients() -> None:
+    (x, offset, weight, bias, mask), _ = tensors((2, 2), size=(3, 3), moving=2, groups=2)
+    leaves = [t.detach().requires_grad_() for t in (x, offset, weight, bias, mask)]
+    assert torch.autograd.gradgradcheck(lambda x, o, w, b, m: deform_conv2d(x, o, w, b, mask=m), leaves)
 
 
 def test_gradients_are_right() -> None:
