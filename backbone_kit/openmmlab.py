@@ -18,7 +18,7 @@ SCOPES = {
 }
 """Scope prefixes and the package whose defaults they mean."""
 
-_RESNETS = ("ResNet", "ResNetV1c", "ResNetV1d")
+_RESNETS = ("ResNet", "ResNetV1c", "ResNetV1d", "ResNeXt", "Res2Net", "ResNet_CIFAR")
 
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "mmdet": {},
@@ -32,6 +32,16 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 """By package and type: what an argument that is not given means there, where that is not what it means here."""
+
+DEFAULTS["mmpretrain"]["ResNeXt"] |= {"groups": 32, "base_width": 4}
+DEFAULTS["mmpretrain"]["Res2Net"] |= {"pool_unstrided": True}
+
+RENAMED: dict[str, dict[str, dict[str, str]]] = {
+    "mmdet": {},
+    "mmseg": {},
+    "mmpretrain": {"ResNeXt": {"width_per_group": "base_width"}},
+}
+"""By package and type: what an argument is called there, and here."""
 
 UNFROZEN_AT_ZERO = ("ConvNeXt",)
 """Types whose `frozen_stages=0` freezes nothing there; here 0 is the stem, and nothing is -1."""
@@ -60,11 +70,36 @@ def from_openmmlab(cfg: Mapping[str, Any], source: str = "mmdet") -> dict[str, A
         result: dict[str, Any] = _unscoped(copy.deepcopy(cfg))
     except TypeError as error:
         raise ConfigError(f"holds a value that cannot be copied ({error}); a config is made of plain data") from error
-    for key, value in DEFAULTS[SCOPES[scope or source]].get(kind, {}).items():
+    package = SCOPES[scope or source]
+    for theirs, ours in RENAMED[package].get(kind, {}).items():
+        if theirs in result:
+            result[ours] = result.pop(theirs)
+    if package == "mmpretrain" and "expansion" in result:
+        _expand(result)
+    for key, value in DEFAULTS[package].get(kind, {}).items():
         result.setdefault(key, value)
     if kind in UNFROZEN_AT_ZERO and result.get("frozen_stages") == 0:
         result["frozen_stages"] = -1
     return result
+
+
+def _expand(cfg: dict[str, Any]) -> None:
+    """Says mmpretrain's `expansion`, output channels over the 3x3's, as the width of the 3x3; changes `cfg`."""
+    expansion, width = cfg.pop("expansion"), cfg.pop("base_channels", 64)
+    if expansion is None:
+        cfg["base_channels"] = width
+        return
+    usual = 1 if cfg.get("depth") in (18, 34) else 4
+    if width * expansion % usual or (usual == 1 and expansion != 1):
+        raise ConfigError(
+            f"cannot be {expansion} with base_channels={width} and depth={cfg.get('depth')}", ("expansion",)
+        )
+    cfg.setdefault("stem_channels", 64)
+    cfg |= (
+        {"base_channels": width * expansion // usual, "base_width": width}
+        if expansion != usual
+        else {"base_channels": width}
+    )
 
 
 def _split(kind: Any) -> tuple[str, Any]:

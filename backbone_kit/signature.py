@@ -44,10 +44,11 @@ def parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     """The parameters that a config can set, with evaluated annotations.
 
     Where a class forwards `**kwargs`, those of its parents' constructors belong to it too (nearest class first); the
-    class may set them itself, so that none of them counts as required. A remaining `**kwargs` (a function's, or the
-    root class's) is part of the result.
+    class may set them itself, so that none of them counts as required; those that it lists in `settled` it always sets
+    itself, and a config cannot. A remaining `**kwargs` (a function's, or the root class's) is part of the result.
     """
     found: dict[str, inspect.Parameter] = {}
+    settled = ("self", *getattr(target, "settled", ()))
     for depth, function in enumerate(_constructors(target)):
         try:
             hints = get_type_hints(function, include_extras=True)
@@ -56,7 +57,7 @@ def parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         open_ended = False
         for name, parameter in _signature(function).parameters.items():
             open_ended |= parameter.kind is parameter.VAR_KEYWORD
-            if name != "self" and parameter.kind is not parameter.VAR_POSITIONAL:
+            if name not in settled and parameter.kind is not parameter.VAR_POSITIONAL:
                 if depth and parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
                     parameter = parameter.replace(default=_FORWARDED)
                 found.setdefault(name, parameter.replace(annotation=hints.get(name, Any)))

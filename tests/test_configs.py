@@ -9,14 +9,13 @@ import pytest
 import torch
 
 from backbone_kit import build_backbone, list_backbones
-from backbone_kit.names import named_config
+from backbone_kit.names import TABLE, named_config, named_configs
 
 CONFIGS = {name: named_config(name) for name in list_backbones()}
-RESNETS = sorted(
-    name
-    for name, cfg in CONFIGS.items()
-    if cfg["type"] in ("ResNet", "ResNetV1c", "ResNetV1d") and name[:6] == "resnet"
-)
+FILES = [name for name, path in named_configs().items() if path.name != TABLE]
+RESNETS = [
+    name for name in FILES if CONFIGS[name]["type"] in ("ResNet", "ResNetV1c", "ResNetV1d") and name[:6] == "resnet"
+]
 SIZE = (416, 608)  # not powers of two; every stage rounds up
 
 # From the census of MMDetection's own nets, without a classifier.

@@ -86,8 +86,9 @@ class ResidualBlock(nn.Module, ABC):
             out = self.drop_path(out)
         return out + (x if self.downsample is None else self.downsample(x))
 
-    def add_conv_norm(self, conv: nn.Module, norm_cfg: NormCfg, channels: int) -> None:
-        """Registers the next convolution of f and its norm, as `conv1` and `bn1`, `conv2` and `bn2`, …"""
+    def add_conv_norm(self, conv: nn.Module, norm_cfg: NormCfg, channels: int, index: int | None = None) -> None:
+        """Registers the next convolution of f and its norm, as `conv1` and `bn1`, `conv2` and `bn2`, …; or the i-th."""
+        self._convs = self._convs if index is None else index - 1
         self.add_conv(conv)
         with located("norm_cfg"):
             name, norm = build_norm_layer(norm_cfg, channels, postfix=self._convs)

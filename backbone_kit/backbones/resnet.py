@@ -6,8 +6,9 @@ of Tricks for Image Classification with Convolutional Neural Networks", arXiv 18
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from torch import nn
@@ -21,7 +22,7 @@ from .ranges import check_range, per_stage
 from .residual import BN, RELU, PluginEntry, ResidualBlock, Style, warn_of_gammas_left_out
 from .specs import stage_specs
 from .stage import build_downsample, build_stage
-from .stem import max_pool, pool_conv, single_7x7, stem_widths, triple_3x3
+from .stem import max_pool, pool_conv, single_conv, stem_widths, triple_3x3
 from .types import ConvCfg, DeformableCfg, NormCfg
 from .weights import InitCfg
 
@@ -112,6 +113,9 @@ class ResNet(Backbone):
         420: (Bottleneck, (4, 44, 87, 4)),
     }
 
+    first_block_args: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """What the first block of each stage is built with beside the others; a family's own."""
+
     def __init__(
         self,
         depth: int,
@@ -181,12 +185,7 @@ class ResNet(Backbone):
         smooth = None if aa_layer is None else partial(anti_alias, aa_layer)
 
         widths = stem_widths(base_channels, stem_channels, stem_width, stem_type, deep_stem)
-        stem = triple_3x3 if len(widths) == 3 else single_7x7
-        self.add_stem(stem(in_channels, widths, act_cfg=act_cfg, **types), channels=widths[-1], stride=2)
-        pool = max_pool
-        if replace_stem_pool:
-            pool = partial(pool_conv, act_cfg=act_cfg, **types)
-        self.add_pool({"maxpool": pool(widths[-1], smooth)}, stride=4)
+        stride = self.add_first_layers(in_channels, widths, replace_stem_pool, smooth, act_cfg=act_cfg, **types)
 
         specs = stage_specs(
             kinds,
@@ -204,12 +203,13 @@ class ResNet(Backbone):
             plugins=plugins,
             attn_layer={"type": attn_layer} if isinstance(attn_layer, str) else attn_layer,
             block_args=partial(self.block_args, base_channels=base_channels),
+            first_block_args=self.first_block_args,
         )
         shared = {"style": style, "with_cp": with_cp, "act_cfg": act_cfg, **types}
         if block_reduce_first > 1:
             shared["reduce_first"] = block_reduce_first
         downsample = partial(build_downsample, avg_down=avg_down, kernel_size=down_kernel_size, **types)
-        channels, stride = widths[-1], 4
+        channels = widths[-1]
         for index, spec in enumerate(specs[: self.stages_to_build]):
             stride *= spec.stride
             stage = build_stage(spec, channels, downsample, smooth, **shared)
@@ -217,6 +217,30 @@ class ResNet(Backbone):
             channels = spec.channels
         if zero_init_residual:
             warn_of_gammas_left_out(self.trained_modules())
+
+    def add_first_layers(
+        self,
+        in_channels: int,
+        widths: tuple[int, ...],
+        replace_pool: bool,
+        anti_alias: Callable[[int, int], nn.Module] | None,
+        **types: Any,
+    ) -> int:
+        """Adds what runs before the stages, and returns its stride; for families that begin in another way.
+
+        Args:
+            in_channels: Channels of the picture.
+            widths: Channels of the stem's maps: three, or one.
+            replace_pool: Whether a convolution is in place of the pool.
+            anti_alias: Builds what has the pool's stride, from (channels, stride).
+            **types: `conv_cfg`, `norm_cfg` and `act_cfg`.
+        """
+        stem = triple_3x3 if len(widths) == 3 else single_conv
+        self.add_stem(stem(in_channels, widths, **types), channels=widths[-1], stride=2)
+        channels = widths[-1]
+        pool = pool_conv(channels, anti_alias, **types) if replace_pool else max_pool(channels, anti_alias)
+        self.add_pool({"maxpool": pool}, stride=4)
+        return 4
 
     @classmethod
     def _architecture(

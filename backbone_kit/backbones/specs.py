@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from ..errors import ConfigError
@@ -38,6 +39,7 @@ def stage_specs(
     plugins: Sequence[PluginEntry] | None = None,
     attn_layer: PluginCfg | None = None,
     block_args: Callable[[int], dict[str, Any]] = lambda planes: {},
+    first_block_args: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[StageSpec]:
     """The stages that these arguments of `ResNet` mean.
 
@@ -48,6 +50,7 @@ def stage_specs(
         strides, dilations, output_stride, contract_dilation, multi_grid, drop_path_rate, drop_block_rate, dcn,
             stage_with_dcn, plugins, attn_layer: As `ResNet` has them.
         block_args: From a stage's planes to what else its blocks are built with.
+        first_block_args: What else the first block of each stage is built with.
 
     Raises:
         ConfigError: One is out of range, of the wrong length, or contradicts another.
@@ -111,6 +114,7 @@ def stage_specs(
                 dcn=dcn if deformable[index] else None,
                 plugins=tuple(carried),
                 block_args=more,
+                first_block_args=first_block_args,
                 in_place_of_stride=instead,
             )
         )

@@ -29,6 +29,7 @@ class StageSpec:
         dcn: Type of the deformable convolutions, None for none.
         plugins: What its blocks carry; None in the place of what only other stages carry.
         block_args: What else its blocks are built with: a width, groups, …
+        first_block_args: What else its first block is built with.
         in_place_of_stride: Dilation that took the place of a stride that is not there; 1: none did.
     """
 
@@ -40,6 +41,7 @@ class StageSpec:
     dcn: DeformableCfg | None = None
     plugins: tuple[PluginEntry | None, ...] = ()
     block_args: Mapping[str, Any] = field(default_factory=dict)
+    first_block_args: Mapping[str, Any] = field(default_factory=dict)
     in_place_of_stride: int = 1
 
     @property
@@ -72,7 +74,7 @@ def build_stage(
         shortcut = None
         if stride != 1 or inplanes != spec.channels:
             shortcut = downsample(inplanes, spec.channels, stride, dilation=instead, first_dilation=dilation)
-        options = {**shared, **spec.block_args}
+        options = {**shared, **spec.block_args, **({} if blocks else spec.first_block_args)}
         if anti_alias is not None and (stride != 1 or (instead > 1 and dilation != instead)):
             options["anti_alias"] = anti_alias
         blocks.append(

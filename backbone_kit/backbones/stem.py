@@ -37,18 +37,26 @@ def stem_widths(
     return (channels,) if not deep else (3 * (width // 4) if stem_type == "deep_tiered" else width, width, channels)
 
 
-def single_7x7(
-    in_channels: int, widths: Sequence[int], *, conv_cfg: ConvCfg | None, norm_cfg: NormCfg, act_cfg: ActivationCfg
+def single_conv(
+    in_channels: int,
+    widths: Sequence[int],
+    *,
+    kernel_size: int = 7,
+    stride: int = 2,
+    conv_cfg: ConvCfg | None,
+    norm_cfg: NormCfg,
+    act_cfg: ActivationCfg,
 ) -> dict[str, nn.Module]:
-    """One 7x7 convolution of stride 2, with norm and activation.
+    """One convolution, with norm and activation.
 
     Args:
         in_channels: Channels of the picture.
         widths: Channels of the map, alone.
+        kernel_size, stride: Of the convolution.
         conv_cfg, norm_cfg, act_cfg: Types of the layers.
     """
     (channels,) = widths
-    conv = build_conv(conv_cfg, in_channels, channels, 7, stride=2, padding=3)
+    conv = build_conv(conv_cfg, in_channels, channels, kernel_size, stride=stride, padding=kernel_size // 2)
     with located("norm_cfg"):
         name, norm = build_norm_layer(norm_cfg, channels, postfix=1)
     with located("act_cfg"):

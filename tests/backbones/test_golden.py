@@ -1,4 +1,4 @@
-"""ResNet computes what MMDetection's computes, from the same dicts and the same weights."""
+"""Our nets compute what OpenMMLab's compute, from the same dicts and the same weights."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from backbone_kit import BACKBONES, build_from_cfg
+from backbone_kit import BACKBONES, build_from_cfg, from_openmmlab
 
 from ..golden import cases, difference, fill, picture
 
-CASES = cases("mmdet_resnet")
-FAST = (0, 1, 3, 9, 11, 43, 44, 45, 46, 47, 48)
+CASES = cases("mmdet_resnet") + cases("openmmlab_residual")
+FAST = (0, 1, 3, 9, 11, 43, 44, 45, 46, 47, 48, 88, 94, 97, 111)
 
 
 def _cases() -> list[Any]:
@@ -24,8 +24,8 @@ def _cases() -> list[Any]:
 
 @pytest.mark.filterwarnings("ignore:.*deformable_groups")
 @pytest.mark.parametrize("case", _cases())
-def test_equal_to_mmdetection(case: dict[str, Any]) -> None:
-    net = build_from_cfg(case["cfg"], BACKBONES)
+def test_equal_to_openmmlab(case: dict[str, Any]) -> None:
+    net = build_from_cfg(from_openmmlab(case["cfg"], case["source"].removesuffix("_options")), BACKBONES)
 
     assert {key: list(value.shape) for key, value in net.state_dict().items()} == case["keys"]
     assert list(net.state_dict()) == list(case["keys"])
