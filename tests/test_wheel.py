@@ -31,6 +31,7 @@ def test_a_wheel_finds_its_configs(tmp_path: Path) -> None:
     code = (
         "import backbone_kit, torch; from pathlib import Path;"
         "home = Path(backbone_kit.__file__).parent; print(home, (home / 'py.typed').is_file());"
+        "from backbone_kit.checkpoint.entry import find_entry; find_entry('torchvision://resnet50');"
         "print(backbone_kit.build_backbone('resnet18').out_channels, len(backbone_kit.list_backbones()))"
     )
     environment = {**os.environ, "PYTHONPATH": str(site)}

@@ -2,8 +2,21 @@
 
 from .contents import Checkpoint
 from .convert import convert_state_dict, detect_layout
+from .entry import WeightEntry, find_entry
 from .io import read_checkpoint
 from .load import load_checkpoint
+from .preprocessing import Preprocessing, fold_preprocessing
 from .report import LoadReport
 
-__all__ = ["Checkpoint", "LoadReport", "convert_state_dict", "detect_layout", "load_checkpoint", "read_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "LoadReport",
+    "Preprocessing",
+    "WeightEntry",
+    "convert_state_dict",
+    "detect_layout",
+    "find_entry",
+    "fold_preprocessing",
+    "load_checkpoint",
+    "read_checkpoint",
+]

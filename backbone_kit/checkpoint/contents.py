@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import CheckpointError
+from .entry import WeightEntry
 from .known import Inert, NumpyArray, array_to_tensor
 from .words import few
 
@@ -30,6 +31,7 @@ class Checkpoint:
         container: The entry that the state dict was, such as 'state_dict' or 'model.state_dict'; '' for all of it.
         left_aside: Entries beside it, and in it, that are no weights, such as 'optimizer'.
         hanging: Keys of the state dict whose values hang on something that is not read, and its name.
+        entry: What is known of the weights, where the source was a name for them.
         inert: Names of the objects that a file holds beside tensors, arrays and containers; none of them was called.
     """
 
@@ -39,6 +41,7 @@ class Checkpoint:
     left_aside: tuple[str, ...] = ()
     hanging: Mapping[str, str] = field(default_factory=dict)
     inert: tuple[str, ...] = ()
+    entry: WeightEntry | None = None
 
 
 def find_checkpoint(content: Any, name: str, *, ema: bool = False, inert: tuple[str, ...] = ()) -> Checkpoint:

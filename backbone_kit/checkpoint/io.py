@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
 from .contents import Checkpoint, find_checkpoint
 from .download import fetch
+from .entry import fetch_entry, find_entry
 from .safetensors_file import read_safetensors
 from .sniff import first_bytes
 from .torch_file import read_pickle, read_zip
@@ -19,8 +21,9 @@ def read_checkpoint(source: str | os.PathLike[str] | Mapping[str, Any], *, ema: 
     """The weights of a source.
 
     Args:
-        source: A path, a URL, or a state dict. A file is told by its first bytes: `torch.save` in both of its formats,
-            safetensors, or a pickle of detectron2 or Caffe2.
+        source: A path, a URL, a name such as 'torchvision://resnet50' or 'hf://org/repo', or a state dict. A file is
+            told by its first bytes: `torch.save` in both of its formats, safetensors, or a pickle of detectron2 or
+            Caffe2.
         ema: Whether to take the weights that are averaged over training.
 
     Raises:
@@ -31,9 +34,10 @@ def read_checkpoint(source: str | os.PathLike[str] | Mapping[str, Any], *, ema: 
     name = str(source)
     if "://" not in name:
         return _read(Path(source).expanduser(), name, ema)
-    path = fetch(name)
+    entry = None if name.startswith(("http://", "https://")) else find_entry(name)
+    path = fetch(name) if entry is None else fetch_entry(entry)
     try:
-        return _read(path, name, ema)
+        return replace(_read(path, name, ema), entry=entry)
     except CheckpointError as error:
         raise CheckpointError(f"{error}. It was kept at {path}; delete it to fetch it again") from error
 

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from .contents import Checkpoint
+from .fit import check_fit
 from .fresh import fresh_layers, optional_keys
 from .io import read_checkpoint
 from .match import AUTO, Match, find_match
+from .preprocessing import Preprocessing
 from .put import put
 from .refuse import refusal
 from .report import LoadReport
@@ -32,6 +34,7 @@ def load_checkpoint(
     *,
     ema: bool = False,
     adapt_stem: AdaptStem | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> LoadReport:
     """Loads weights in any layout, from whatever stands around them; all or nothing.
 
@@ -43,13 +46,15 @@ def load_checkpoint(
 
     Args:
         model: What receives the weights; untouched when the load fails.
-        source: What `read_checkpoint` reads: a path, a URL, a state dict, or a mapping that holds one.
+        source: What `read_checkpoint` reads: a path, a URL, a name such as 'torchvision://resnet50', a state dict, or a
+            mapping that holds one.
         layout: Whose names the source has: 'timm', 'detectron2', …; 'auto': found out from the keys.
         strict: Whether every key of the model must be served, in its shape, and no other may lie inside the backbone.
         prefix: What stands before the backbone's keys in `source`, with or without the dot; None: what serves most.
         ema: Whether to take the weights that are averaged over training.
         adapt_stem: How the first convolution takes another number of channels than the source's: 'sum' adds the
             source's up into one; 'repeat' repeats them in turn into more, scaled down by as much. None: not at all.
+        preprocessing: How pictures are prepared, to be compared with what named weights expect; None: not compared.
 
     Returns:
         What went where.
@@ -57,10 +62,13 @@ def load_checkpoint(
     Raises:
         CheckpointError: The source cannot be read; a tensor is none of the model's kind, or has values that are no
             numbers; strict, and a key is missing, of another shape, or unexpected; fewer than half of the keys are
-            served; or two prefixes serve equally many.
+            served; two prefixes serve equally many; or the source is a name whose weights would compute something else
+            in this model: `check_fit` says when.
     """
     _check_call(model, source, layout, strict, prefix, adapt_stem)
-    report, match, weights = examine(model, source, layout, prefix, ema=ema, adapt_stem=adapt_stem)
+    report, match, weights = examine(
+        model, source, layout, prefix, ema=ema, adapt_stem=adapt_stem, preprocessing=preprocessing
+    )
     tensors = {key: value for key, value in _served(match, weights).items() if key not in report.wrong_shape}
     own = model.state_dict()
     stem = stem_key(own)
@@ -92,13 +100,16 @@ def examine(
     *,
     ema: bool = False,
     adapt_stem: AdaptStem | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> tuple[LoadReport, Match, Mapping[str, Tensor]]:
     """What a load would do: the report, who serves whom, and the source's tensors. Changes nothing.
 
     Args:
-        model, source, layout, prefix, ema, adapt_stem: As for `load_checkpoint`.
+        model, source, layout, prefix, ema, adapt_stem, preprocessing: As for `load_checkpoint`.
     """
     checkpoint = read_checkpoint(source, ema=ema)
+    if checkpoint.entry is not None:
+        check_fit(checkpoint.entry, model, preprocessing)
     name, weights, hanging = checkpoint.name, checkpoint.tensors, checkpoint.hanging
     own = model.state_dict()
     if prefix and not prefix.endswith("."):

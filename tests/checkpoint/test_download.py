@@ -6,9 +6,7 @@ import hashlib
 import io
 import subprocess
 import sys
-import threading
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -30,20 +28,6 @@ OTHER = save({"w": torch.zeros(2**16)})
 HASH = hashlib.sha256(DATA).hexdigest()
 HALF = len(DATA) // 2
 fetch = partial(download.fetch, timeout=0.3, attempts=3, backoff=0.001)
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("BACKBONE_KIT_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("BACKBONE_KIT_OFFLINE", raising=False)
-    monkeypatch.setenv("no_proxy", "*")
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.ended.set()
-        server.shutdown()
-        thread.join()
 
 
 def left(path: Path) -> list[str]:
