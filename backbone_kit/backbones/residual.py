@@ -165,6 +165,9 @@ class ResidualBlock(nn.Module, ABC):
                         )
                     self.add_module(name, layer)
                     self._plugins[position].append(name)
+                    if position.startswith("after_norm") and hasattr(self.relu, "inplace"):
+                        # A plugin may keep what it gives, for its backward pass.
+                        self.relu.inplace = False  # type: ignore[assignment]
 
     @property
     def plugin_names(self) -> tuple[str, ...]:

@@ -90,11 +90,11 @@ def test_an_unknown_option_is_refused_with_the_nearest(name: str) -> None:
 
 
 def basic() -> tuple[Callable[..., nn.Module], dict[str, int]]:
-    return lambda **kwargs: BasicBlock(20, 20, **kwargs), {"after_conv1": 20, "after_conv2": 20}
+    return lambda **kwargs: BasicBlock(20, 20, **kwargs), dict.fromkeys(BasicBlock.positions, 20)
 
 
 def grouped() -> tuple[Callable[..., nn.Module], dict[str, int]]:
-    widths = {"after_conv1": 24, "after_conv2": 24, "after_conv3": 64}
+    widths = {**dict.fromkeys(Bottleneck.positions, 24), "after_conv3": 64}
     return lambda **kwargs: Bottleneck(64, 16, width=24, groups=4, **kwargs), widths
 
 
