@@ -12,8 +12,8 @@ from backbone_kit import BACKBONES, build_from_cfg, from_openmmlab
 
 from ..golden import cases, difference, fill, picture
 
-CASES = cases("mmdet_resnet") + cases("openmmlab_residual")
-FAST = (0, 1, 3, 9, 11, 43, 44, 45, 46, 47, 48, 88, 94, 97, 111)
+CASES = cases("mmdet_resnet") + cases("openmmlab_residual") + cases("mmpretrain_se_resnet")
+FAST = (0, 1, 3, 9, 11, 43, 44, 45, 46, 47, 48, 88, 94, 97, 111, 125)
 
 
 def _cases() -> list[Any]:
