@@ -29,6 +29,7 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "mmpretrain": {
         **{name: {"norm_eval": False, "stem_channels": 64, "out_indices": (3,)} for name in _RESNETS},
         "HRNet": {"norm_eval": False},
+        "VGG": {"out_indices": (-1,)},
     },
 }
 """By package and type: what an argument that is not given means there, where that is not what it means here."""

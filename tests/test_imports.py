@@ -33,7 +33,7 @@ LADDER = [
     {"base", "residual", "convs", "ghost_bottleneck"},
     {"blocks", "stem"},
     {"stage"},
-    {"specs", "branches"},
+    {"specs", "branches", "vgg_layers"},
     {"resnet", "custom"},
 ]
 DOORS = {"build": {"base", "custom"}, "__init__": {"base", "blocks", "levels", "build", "resnet"}}
