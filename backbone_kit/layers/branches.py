@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ConfigError, located
 from .conv import ConvCfg, build_conv_layer
-from .frozen_batch_norm import FrozenBatchNorm2d
+from .frozen_batch_norm import FrozenBatchNorm2d, scale_and_shift
 from .norm import NormCfg, build_norm_layer
 
 
@@ -46,14 +46,17 @@ def merged_branches(branches: Iterable[nn.Module]) -> nn.Conv2d:
     """One convolution that computes what the branches do in eval mode.
 
     Args:
-        branches: One of them at least has a convolution; the largest kernel says what the others are padded to.
+        branches: One of them at least has a convolution. They have one stride, dilation and number of groups, and
+            the largest kernel has room for the others around its centre.
 
     Raises:
         ConfigError: A convolution is no plain one, or a norm no BatchNorm with running statistics.
     """
     parts = [_parts(branch) for branch in branches]
     like = max((conv for conv, _ in parts if conv is not None), key=lambda conv: conv.weight[0, 0].numel())
-    scaled = [_scaled(_kernel(conv, like), norm) for conv, norm in parts]
+    with torch.no_grad():
+        scales, shifts = zip(*(scale_and_shift(norm) for _, norm in parts))
+        kernels = [_kernel(conv, like) * scale.view(-1, 1, 1, 1) for (conv, _), scale in zip(parts, scales)]
     merged = nn.Conv2d(
         like.in_channels,
         like.out_channels,
@@ -66,7 +69,7 @@ def merged_branches(branches: Iterable[nn.Module]) -> nn.Conv2d:
         device="meta",
     )
     trains = like.weight.requires_grad
-    for name, tensors in zip(("weight", "bias"), zip(*scaled)):
+    for name, tensors in (("weight", kernels), ("bias", shifts)):
         setattr(merged, name, nn.Parameter(sum(tensors).to(like.weight.dtype), trains))
     return merged.train(like.training)
 
@@ -88,18 +91,4 @@ def _kernel(conv: nn.Conv2d | None, like: nn.Conv2d) -> Tensor:
     if conv is None:
         return nn.init.dirac_(torch.zeros_like(like.weight), like.groups)
     height, width = ((a - b) // 2 for a, b in zip(like.kernel_size, conv.kernel_size))
-    return F.pad(conv.weight.detach(), (width, width, height, height))
-
-
-@torch.no_grad()
-def _scaled(kernel: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution with `kernel` and the norm behind it, in float32 at least."""
-    exact = torch.promote_types(kernel.dtype, torch.float32)
-    mean, variance = norm.running_mean.to(exact), norm.running_var.to(exact)
-    scale = torch.rsqrt(variance + norm.eps)
-    if norm.weight is not None:
-        scale = scale * norm.weight.to(exact)
-    bias = -mean * scale
-    if norm.bias is not None:
-        bias = bias + norm.bias.to(exact)
-    return kernel.to(exact) * scale.view(-1, 1, 1, 1), bias
+    return F.pad(conv.weight, (width, width, height, height))

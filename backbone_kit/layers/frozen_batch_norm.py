@@ -61,6 +61,23 @@ class FrozenBatchNorm2d(nn.Module):
         super()._load_from_state_dict(kept, prefix, *args)
 
 
+def scale_and_shift(norm: Any) -> tuple[Tensor, Tensor]:
+    """What a BatchNorm in eval mode, or a FrozenBatchNorm2d, multiplies each channel with, and adds then.
+
+    Args:
+        norm: One with running statistics.
+
+    Returns:
+        Two tensors of shape (C,), in float32 at least.
+    """
+    exact = torch.promote_types(norm.running_var.dtype, torch.float32)
+    scale = (norm.running_var.to(exact) + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale
+    return scale, shift if norm.bias is None else norm.bias + shift
+
+
 def freeze_batch_norms(model: nn.Module) -> nn.Module:
     """Replaces every BatchNorm (SyncBatchNorm included) by a FrozenBatchNorm2d that computes what it did in eval mode.
 

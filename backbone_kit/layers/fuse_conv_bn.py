@@ -20,7 +20,7 @@ from ..errors import ConfigError
 from .adaptive_padding import Conv2dAdaptivePadding
 from .conv_ws import ConvAWS2d, ConvWS2d, StandardizedConv2d
 from .dcn import DCN, DCNv2
-from .frozen_batch_norm import FrozenBatchNorm2d
+from .frozen_batch_norm import FrozenBatchNorm2d, scale_and_shift
 from .replace import replace_modules
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -146,11 +146,7 @@ class _Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _folded(conv: Any, norm: Any) -> nn.Module:
     """The convolution that computes what the two do; its own weight is replaced, not changed."""
-    exact = torch.promote_types(norm.running_var.dtype, torch.float32)
-    scale = (norm.running_var.to(exact) + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight
-    shift = -norm.running_mean * scale if norm.bias is None else norm.bias - norm.running_mean * scale
+    scale, shift = scale_and_shift(norm)
     weight = conv.standardized_weight() if isinstance(conv, StandardizedConv2d) else conv.weight
     weight = weight * _per_filter(conv, weight, scale)
     bias = shift if conv.bias is None else conv.bias * scale + shift
