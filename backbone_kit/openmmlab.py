@@ -18,7 +18,17 @@ SCOPES = {
 }
 """Scope prefixes and the package whose defaults they mean."""
 
-_RESNETS = ("ResNet", "ResNetV1c", "ResNetV1d", "ResNeXt", "Res2Net", "ResNet_CIFAR", "SEResNet", "SEResNeXt")
+_RESNETS = (
+    "ResNet",
+    "ResNetV1c",
+    "ResNetV1d",
+    "ResNeXt",
+    "Res2Net",
+    "ResNet_CIFAR",
+    "ResNeSt",
+    "SEResNet",
+    "SEResNeXt",
+)
 
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "mmdet": {},
@@ -40,7 +50,7 @@ DEFAULTS["mmpretrain"]["Res2Net"] |= {"pool_unstrided": True}
 RENAMED: dict[str, dict[str, dict[str, str]]] = {
     "mmdet": {},
     "mmseg": {},
-    "mmpretrain": {name: {"width_per_group": "base_width"} for name in ("ResNeXt", "SEResNeXt")},
+    "mmpretrain": {name: {"width_per_group": "base_width"} for name in ("ResNeXt", "SEResNeXt", "ResNeSt")},
 }
 """By package and type: what an argument is called there, and here."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ def cases(name: str) -> list[dict[str, Any]]:
     return content
 
 
-def fill(module: nn.Module) -> None:
-    """Gives every tensor of the state dict the values that belong to its key."""
-    module.load_state_dict({key: _tensor(key, value) for key, value in module.state_dict().items()})
+def fill(module: nn.Module, theirs: Mapping[str, str] | None = None) -> None:
+    """Gives every tensor of the state dict the values that belong to its key, or to the key `theirs` has for it."""
+    theirs = theirs or {}
+    module.load_state_dict({key: _tensor(theirs.get(key, key), value) for key, value in module.state_dict().items()})
 
 
 def _tensor(key: str, like: Tensor) -> Tensor:

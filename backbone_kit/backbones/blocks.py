@@ -108,6 +108,7 @@ class Bottleneck(ResidualBlock):
         groups: Groups of the 3x3.
         reduce_first: How many times fewer channels the first 1x1 has.
         anti_alias: Builds what has the 3x3's stride in its place, from (channels, stride); None: nothing does.
+        pool_first: Whether that stands before the 3x3, not behind it.
         spatial_conv: Builds the 3x3, with its own norm and activation: called with (in_channels, out_channels) and
             `stride`, `padding`, `dilation`, `groups`, and `dcn` where there is one.
     """
@@ -137,6 +138,7 @@ class Bottleneck(ResidualBlock):
         groups: int = 1,
         reduce_first: int = 1,
         anti_alias: Callable[[int, int], nn.Module] | None = None,
+        pool_first: bool = False,
         spatial_conv: Callable[..., nn.Module] | None = None,
     ) -> None:
         super().__init__(style=style, with_cp=with_cp, drop_path=drop_path, init_cfg=init_cfg)
@@ -147,12 +149,15 @@ class Bottleneck(ResidualBlock):
         self.add_conv_norm(build_conv(conv_cfg, inplanes, reduced, 1, stride=first), norm_cfg, reduced)
 
         spatial, pool = (spatial, None) if anti_alias is None else (1, anti_alias(width, spatial))
+        if pool_first:
+            self.add_pool(pool)
         inside = {"stride": spatial, "padding": dilation, "dilation": dilation, "groups": groups}
         if spatial_conv is None:
             self.add_conv_norm(build_spatial_conv(conv_cfg, dcn, reduced, width, **inside), norm_cfg, width)
         else:
             self.add_conv(spatial_conv(reduced, width, **inside, **({} if dcn is None else {"dcn": dcn})))
-        self.add_pool(pool)
+        if not pool_first:
+            self.add_pool(pool)
 
         self.add_conv_norm(build_conv(conv_cfg, width, outplanes, 1), norm_cfg, outplanes)
         self.add_tail(downsample, act_cfg)

@@ -101,7 +101,7 @@ class ResidualBlock(nn.Module, ABC):
         self.add_module(f"conv{self._convs}", conv)
 
     def add_pool(self, pool: nn.Module | None) -> None:
-        """Registers a pool that has the stride of the convolution added last; it runs behind its activation."""
+        """Registers a pool that runs behind the activation of the convolution added last."""
         self.pool, self._pooled = pool, self._convs
 
     def conv_norm(self, index: int, x: Tensor) -> Tensor:
@@ -156,6 +156,7 @@ class ResidualBlock(nn.Module, ABC):
         for position in self.positions:
             for index, entry in enumerate(plugins or ()):
                 if entry is not None and entry["position"] == position:
+                    self._check_norm(position, index)
                     with located("plugins", index, "cfg"):
                         name, layer = build_plugin_layer(entry["cfg"], in_channels=channels[position])
                     if hasattr(self, name):
@@ -168,6 +169,13 @@ class ResidualBlock(nn.Module, ABC):
                     if position.startswith("after_norm") and hasattr(self.relu, "inplace"):
                         # A plugin may keep what it gives, for its backward pass.
                         self.relu.inplace = False  # type: ignore[assignment]
+
+    def _check_norm(self, position: Position, index: int) -> None:
+        number = int(position[-1])
+        if position.startswith("after_norm") and number not in self.norm_names:
+            kind = type(getattr(self, f"conv{number}")).__name__
+            reason = f"conv{number}, a {kind}, has its norm inside; use 'after_conv{number}', got {position!r}"
+            raise ConfigError(reason, ("plugins", index, "position"))
 
     @property
     def plugin_names(self) -> tuple[str, ...]:

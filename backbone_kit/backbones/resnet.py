@@ -208,11 +208,11 @@ class ResNet(Backbone):
         shared = {"style": style, "with_cp": with_cp, "act_cfg": act_cfg, **types}
         if block_reduce_first > 1:
             shared["reduce_first"] = block_reduce_first
-        downsample = partial(build_downsample, avg_down=avg_down, kernel_size=down_kernel_size, **types)
+        downsample = partial(self.build_shortcut, avg_down=avg_down, kernel_size=down_kernel_size, **types)
         channels = widths[-1]
         for index, spec in enumerate(specs[: self.stages_to_build]):
             stride *= spec.stride
-            stage = build_stage(spec, channels, downsample, smooth, **shared)
+            stage = build_stage(spec, channels, downsample, self.block_pool(smooth), **shared)
             self.add_stage(f"layer{index + 1}", stage, channels=spec.channels, stride=stride)
             channels = spec.channels
         if zero_init_residual:
@@ -271,6 +271,18 @@ class ResNet(Backbone):
             return {}
         of_group = base_channels if self.base_width is None else self.base_width
         return {"width": planes * of_group // base_channels * self.cardinality, "groups": self.cardinality}
+
+    def block_pool(self, anti_alias: Callable[[int, int], nn.Module] | None) -> Callable[[int, int], nn.Module] | None:
+        """What builds the pool that has a 3x3's stride in its place, from (channels, stride); None: nothing has it.
+
+        Args:
+            anti_alias: As `aa_layer` says; a family may have another.
+        """
+        return anti_alias
+
+    def build_shortcut(self, *args: Any, **kwargs: Any) -> nn.Sequential:
+        """The shortcut of a stage's first block: `build_downsample`, unless a family has another."""
+        return build_downsample(*args, **kwargs)
 
     @property
     def norm1(self) -> nn.Module:

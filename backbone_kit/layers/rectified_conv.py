@@ -43,13 +43,13 @@ class RFConv2d(nn.Conv2d):
             raise ConfigError("has no effect with average_mode=True; remove it", ("window_area",))
         self.average_mode = average_mode
         self.window_area = window_area
+        plain = self.kernel_size == (1, 1) if average_mode else not window_area and self.padding in ("valid", (0, 0))
+        self._rectifies = not plain
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, C, H, W) to (N, out_channels, H', W')."""
         y = super().forward(x)
-        if not self.average_mode and not self.window_area and self.padding in ("valid", (0, 0)):
-            return y
-        return y * self._factors(x, 2).unsqueeze(-1) * self._factors(x, 3)
+        return y * (self._factors(x, 2).unsqueeze(-1) * self._factors(x, 3)) if self._rectifies else y
 
     def _factors(self, x: Tensor, dim: int) -> Tensor:
         """What belongs to each row (`dim` 2) or column (3) of the output; their product is the pixel's factor."""

@@ -14,6 +14,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from ..errors import ConfigError, located
 from .activation import ActivationCfg, build_activation_layer
 from .conv import ConvCfg, build_conv_layer
+from .drop_block import DropBlock
 from .norm import NormCfg, build_norm_layer
 
 BatchOfOne = Literal["refuse", "running_stats"]
@@ -63,6 +64,8 @@ class SplitAttentionConv2d(nn.Module):
         act_cfg: Type of the activations; None: ReLU.
         rectified: Whether the convolution, where it has padding, is an `RFConv2d`.
         rectify_avg: Whether that one is in `average_mode`.
+        dropblock_prob: Probability of a `DropBlock` of 3x3 pixels behind the first norm, anywhere in the map.
+        dropblock_warmup: Training forwards over which it grows from 0; a schedule is part of the state dict.
         batch_of_one: What a BatchNorm between the 1x1s does while it trains with one picture, and so with one value a
             channel, which has no variance. 'refuse': an error that says so; 'running_stats': it takes its running
             statistics, as in eval, and leaves them as they are.
@@ -96,6 +99,8 @@ class SplitAttentionConv2d(nn.Module):
         act_cfg: ActivationCfg | None = None,
         rectified: bool = False,
         rectify_avg: bool = False,
+        dropblock_prob: float = 0.0,
+        dropblock_warmup: int = 0,
         batch_of_one: BatchOfOne = "refuse",
     ) -> None:
         super().__init__()
@@ -111,6 +116,8 @@ class SplitAttentionConv2d(nn.Module):
 
         if rectify_avg and not rectified:
             raise ConfigError("has no effect without rectified=True", ("rectify_avg",))
+        if dropblock_warmup and not dropblock_prob:
+            raise ConfigError("has no effect without dropblock_prob", ("dropblock_warmup",))
         key, cfg = _conv_type(conv_cfg, dcn, stride, rectified and padding not in (0, (0, 0)), rectify_avg)
         shape = dict(stride=stride, padding=padding, dilation=dilation, groups=groups * splits)
         with located(key):
@@ -118,6 +125,9 @@ class SplitAttentionConv2d(nn.Module):
         with located("norm_cfg"):
             self.norm0_name, norm = build_norm_layer(norm_cfg, channels * splits, postfix=0)
             self.add_module(self.norm0_name, norm)
+        self.dropblock: nn.Module | None = None
+        if dropblock_prob:
+            self.dropblock = DropBlock(dropblock_prob, 3, dropblock_warmup, whole_blocks=False)
         with located("act_cfg"):
             self.relu = build_activation_layer(act_cfg)
         if radix == 0:
@@ -145,7 +155,10 @@ class SplitAttentionConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """As the class says."""
-        x = self.relu(self.norm0(self.conv(x)))
+        x = self.norm0(self.conv(x))
+        if self.dropblock is not None:
+            x = self.dropblock(x)
+        x = self.relu(x)
         if self.radix == 0:
             return x
         splits = x.view(x.shape[0], self.radix, self.channels, *x.shape[2:])
