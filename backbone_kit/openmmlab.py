@@ -35,11 +35,13 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "mmseg": {
         **{name: {"norm_eval": False, "stem_channels": 64} for name in _RESNETS},
         "HRNet": {"norm_eval": False, "upsample_mode": "bilinear"},
+        "RegNet": {},  # not there: MMDetection's
     },
     "mmpretrain": {
         **{name: {"norm_eval": False, "stem_channels": 64, "out_indices": (3,)} for name in _RESNETS},
         "HRNet": {"norm_eval": False},
         "VGG": {"out_indices": (-1,)},
+        "RegNet": {"norm_eval": False, "out_indices": (3,)},
     },
 }
 """By package and type: what an argument that is not given means there, where that is not what it means here."""
