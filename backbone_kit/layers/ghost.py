@@ -111,8 +111,9 @@ class GhostModule(GhostMaps):
         channels = -(-out_channels // ratio)
         if channels % groups:
             raise ConfigError(f"must divide the {channels} channels before the ghosts, got {groups}", ("groups",))
-        shape: dict[str, Any] = dict(kernel_size=kernel_size, stride=stride, padding=padding, groups=groups)
-        shape["dilation"] = dilation
+        shape: dict[str, Any] = dict(
+            kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, groups=groups
+        )
         types: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
         super().__init__(in_channels, out_channels)
         cheap: dict[str, Any] = dict(kernel_size=dw_size, padding=same_padding(dw_size, dilation), dilation=dilation)
