@@ -10,7 +10,16 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .backbones import BACKBONES, build_backbone
-    from .checkpoint import LoadReport, convert_state_dict, detect_layout, load_checkpoint
+    from .checkpoint import (
+        LoadReport,
+        Preprocessing,
+        convert_state_dict,
+        detect_layout,
+        find_entry,
+        fold_preprocessing,
+        load_checkpoint,
+        read_checkpoint,
+    )
     from .config import Config
     from .errors import CheckpointError, ConfigError
     from .names import list_backbones
@@ -23,14 +32,18 @@ _HOMES = {
     "Config": "config",
     "ConfigError": "errors",
     "LoadReport": "checkpoint",
+    "Preprocessing": "checkpoint",
     "Registry": "registry",
     "build_backbone": "backbones",
     "build_from_cfg": "registry",
     "convert_state_dict": "checkpoint",
     "detect_layout": "checkpoint",
+    "find_entry": "checkpoint",
+    "fold_preprocessing": "checkpoint",
     "from_openmmlab": "openmmlab",
     "list_backbones": "names",
     "load_checkpoint": "checkpoint",
+    "read_checkpoint": "checkpoint",
 }
 
 __all__ = [
@@ -39,15 +52,19 @@ __all__ = [
     "Config",
     "ConfigError",
     "LoadReport",
+    "Preprocessing",
     "Registry",
     "__version__",
     "build_backbone",
     "build_from_cfg",
     "convert_state_dict",
     "detect_layout",
+    "find_entry",
+    "fold_preprocessing",
     "from_openmmlab",
     "list_backbones",
     "load_checkpoint",
+    "read_checkpoint",
 ]
 
 

@@ -1,4 +1,4 @@
-"""A file's bytes as storages of tensors: mapped, so that nothing is read before it is used, and never held twice."""
+"""Bytes as storages of tensors. Those of a file are mapped: nothing is read before it is used, nor held twice."""
 
 from __future__ import annotations
 
@@ -31,3 +31,20 @@ class MappedFile:
             raise Damaged(f"it is cut short: it has {self.size} bytes, and says that values end at {start + size}")
         part: torch.UntypedStorage = self._bytes[start : start + size]
         return part.clone() if start % itemsize else part  # type: ignore[no-untyped-call]
+
+
+class HeldBytes:
+    """Bytes that a file held within something else; storages are copies of them."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def storage(self, start: int, size: int, itemsize: int) -> torch.UntypedStorage:
+        """`size` bytes from `start`, which a copy aligns for values of any `itemsize`.
+
+        Raises:
+            Damaged: There are no such bytes.
+        """
+        if not 0 <= start < start + size <= len(self._data):
+            raise Damaged(f"its pickle holds {len(self._data)} bytes, and says that values end at {start + size}")
+        return torch.frombuffer(bytearray(self._data[start : start + size]), dtype=torch.uint8).untyped_storage()

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from .known import Damaged, Inert, Storage, StorageType
-from .mapped import MappedFile
+from .known import KNOWN, Damaged, Inert, Known, Storage, StorageType
+from .mapped import HeldBytes, MappedFile
 from .unpickle import Unpickler
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -65,16 +65,34 @@ def read_pickle(path: Path) -> tuple[Any, tuple[str, ...]]:
         Damaged: It is cut short, is no pickle, or says what cannot be.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        first = Unpickler(data)
+        first = Unpickler(data, known=_PLAIN)
         content = first.load()
         if content != LEGACY_MAGIC:
             return content, tuple(first.inert)
-        start = first.at
-        for _ in range(2):  # the format's version, and the sizes of numbers there
-            start = _after(Unpickler(data, start))
-        find = _find_legacy(data, start, MappedFile(path))
-        unpickler = Unpickler(data, start, _Storages(find, swapped=sys.byteorder != "little"))
-        return unpickler.load(), tuple(unpickler.inert)
+        return _read_legacy(data, first.at, MappedFile(path))
+
+
+def _read_legacy(data: bytes | mmap.mmap, start: int, values: MappedFile | HeldBytes) -> tuple[Any, tuple[str, ...]]:
+    """What comes after the magic number."""
+    for _ in range(2):  # the format's version, and the sizes of numbers there
+        start = _after(Unpickler(data, start))
+    find = _find_legacy(data, start, values)
+    unpickler = Unpickler(data, start, _Storages(find, swapped=sys.byteorder != "little"))
+    return unpickler.load(), tuple(unpickler.inert)
+
+
+def _storage_in_bytes(data: Any) -> Any:
+    """The storage of a tensor in a plain pickle, which holds it as a file of torch before 1.6, whole, within itself."""
+    if not isinstance(data, bytes):
+        raise TypeError("no bytes")
+    magic = Unpickler(data)
+    if magic.load() != LEGACY_MAGIC:
+        raise TypeError("another format")
+    return _read_legacy(data, magic.at, HeldBytes(data))[0]
+
+
+_PLAIN = {**KNOWN, "torch.storage._load_from_bytes": Known("torch.storage._load_from_bytes", _storage_in_bytes)}
+"""What names mean in a plain pickle; not in those within it, so that they are no Russian dolls."""
 
 
 def _after(unpickler: Unpickler) -> int:
@@ -82,7 +100,7 @@ def _after(unpickler: Unpickler) -> int:
     return unpickler.at
 
 
-def _find_legacy(data: mmap.mmap, start: int, mapped: MappedFile) -> Find:
+def _find_legacy(data: bytes | mmap.mmap, start: int, values: MappedFile | HeldBytes) -> Find:
     """Where the values are: behind the pickle is a list of keys, and in its order, for each, a count and the values.
 
     The pickle is therefore read twice: now, to learn how many bytes a value of each key has.
@@ -108,7 +126,7 @@ def _find_legacy(data: mmap.mmap, start: int, mapped: MappedFile) -> Find:
         start, held = places.get(key, (0, 0))
         if size > held:
             raise Damaged(f"it holds {held} of the {size} bytes of its storage {key}")
-        return mapped.storage(start, size, itemsize)
+        return values.storage(start, size, itemsize)
 
     return find
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import mmap
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .known import KNOWN, ArrayType, Damaged, Inert, Known, NumpyArray, plain_key
@@ -49,6 +49,7 @@ class Unpickler:
         data: The bytes that it is in.
         start: Where in them it starts.
         storage: Makes a storage of what a file of torch says of it, as `('storage', type, key, location, numel)`.
+        known: What names mean.
 
     Attributes:
         at: Where reading has come to; after `load`, where the pickle ends.
@@ -56,12 +57,17 @@ class Unpickler:
     """
 
     def __init__(
-        self, data: bytes | mmap.mmap, start: int = 0, storage: Callable[[tuple[Any, ...]], Any] | None = None
+        self,
+        data: bytes | mmap.mmap,
+        start: int = 0,
+        storage: Callable[[tuple[Any, ...]], Any] | None = None,
+        known: Mapping[str, Any] = KNOWN,
     ) -> None:
         self.at = start
         self.inert: dict[str, None] = {}
         self._data = data
         self._storage = storage
+        self._known = known
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []  # stacks under the marks
         self._memo: dict[int, Any] = {}
@@ -108,6 +114,7 @@ class Unpickler:
     # Globals and calls
 
     def _unknown(self, name: str) -> Inert:
+        name = name if len(name) <= 200 and name.isprintable() else f"{name[:200]!r}"  # it is shown on terminals
         self.inert[name] = None
         return Inert(name)
 
@@ -116,7 +123,7 @@ class Unpickler:
             return self._unknown("a global without a name")
         module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
         path = f"{module}.{name}"
-        return KNOWN[path] if path in KNOWN else self._unknown(path)
+        return self._known[path] if path in self._known else self._unknown(path)
 
     def _call(self, function: Any, arguments: Any) -> Any:
         if not isinstance(function, Known) or type(arguments) is not tuple:

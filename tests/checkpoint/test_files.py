@@ -30,6 +30,8 @@ FORMATS: dict[str, Callable[[Any, Path], None]] = {
     "legacy": lambda content, path: torch.save(content, path, _use_new_zipfile_serialization=False),
     "protocol 4": lambda content, path: torch.save(content, path, pickle_protocol=4),
     "safetensors": safetensors.torch.save_file,
+    "pickle": lambda content, path: path.write_bytes(pickle.dumps(content)),
+    "pickle of protocol 2": lambda content, path: path.write_bytes(pickle.dumps(content, 2)),
 }
 
 
@@ -128,6 +130,23 @@ class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
 
     dispatch[bytes] = save_bytes
     dispatch[str] = save_bytes
+
+
+def test_pickles_within_pickles_end(tmp_path: Path) -> None:
+    inner = pickle.dumps(torch.ones(2))
+    for _ in range(3):
+        inner = pickle.dumps(Dolls(inner))
+    (tmp_path / "a.pkl").write_bytes(inner)
+    with pytest.raises(CheckpointError, match=r"is a torch\.storage\._load_from_bytes, not a state dict"):
+        read_checkpoint(tmp_path / "a.pkl")
+
+
+class Dolls:
+    def __init__(self, inner: bytes) -> None:
+        self.inner = inner
+
+    def __reduce__(self) -> Any:
+        return torch.storage._load_from_bytes, (self.inner,)  # type: ignore[attr-defined]
 
 
 def test_a_pickle_of_caffe2_is_read(tmp_path: Path) -> None:
