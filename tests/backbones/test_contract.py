@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbone_kit import BACKBONES, backbones, build_backbone, list_backbones
 from backbone_kit.backbones import Backbone
-from backbone_kit.names import named_config
+from backbone_kit.names import TABLE, named_config, named_configs
+from backbone_kit.signature import parameters
 
 from ..torch_versions import dynamic_export
 
@@ -30,6 +32,7 @@ def state_keys(net: Backbone, module: str) -> list[str]:
     return list(net.get_submodule(module).state_dict())
 
 
+@functools.cache
 def smallest(kind: str) -> str:
     """The config of that type with the fewest parameters."""
     names = [name for name, cfg in CONFIGS.items() if cfg["type"] == kind]
@@ -56,7 +59,9 @@ TINY = {
 
 
 def tiny(kind: str, **overrides: Any) -> Backbone:
-    return build_backbone(CONFIGS[smallest(kind)], **TINY.get(kind, {}), **overrides)
+    cfg = CONFIGS[smallest(kind)]
+    shallow = {"layers": (1,) * cfg.get("num_stages", 4)} if "layers" in parameters(BACKBONES.get(kind)) else {}
+    return build_backbone(cfg, **TINY.get(kind, shallow), **overrides)
 
 
 def per_class(function: Any) -> Any:
@@ -64,7 +69,9 @@ def per_class(function: Any) -> Any:
 
 
 def per_config(function: Any) -> Any:
-    return pytest.mark.parametrize("name", sorted(CONFIGS))(function)
+    rows = {name for name, path in named_configs().items() if path.name == TABLE}
+    names = [pytest.param(n, marks=pytest.mark.slow) if n in rows else n for n in CONFIGS]
+    return pytest.mark.parametrize("name", names)(function)
 
 
 def test_every_registered_class_is_an_attribute() -> None:
@@ -181,7 +188,7 @@ def test_norm_eval_holds_from_the_constructor_on(kind: str) -> None:
 
 @per_class
 def test_every_trainable_parameter_gets_a_gradient(kind: str) -> None:
-    net = build_backbone(CONFIGS[smallest(kind)], frozen_stages=1, norm_eval=False)
+    net = tiny(kind, frozen_stages=1, norm_eval=False)
     sum(out.mean() for out in net.train()(torch.randn(2, 3, 64, 64))).backward()
     assert all((p.grad is not None) is p.requires_grad for p in net.parameters())
 
@@ -219,7 +226,7 @@ def test_exports_with_dynamic_sizes(kind: str, training: bool) -> None:
 
 @per_class
 def test_copies_are_independent(kind: str) -> None:
-    net = build_backbone(CONFIGS[smallest(kind)]).eval()
+    net = tiny(kind).eval()
     twin = copy.deepcopy(net)
     with torch.no_grad():
         nn.init.zeros_(next(net.parameters()))
