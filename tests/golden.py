@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ def cases(name: str) -> list[dict[str, Any]]:
 
 def fill(module: nn.Module, theirs: Mapping[str, str] | None = None) -> None:
     """Gives every tensor of the state dict the values that belong to its key, or to the key `theirs` has for it."""
-    theirs = theirs or {}
-    module.load_state_dict({key: _tensor(theirs.get(key, key), value) for key, value in module.state_dict().items()})
+    own, theirs = module.state_dict(), theirs or {}
+    values = {key: value_of(theirs.get(key, key), value.shape).to(value.dtype) for key, value in own.items()}
+    module.load_state_dict(values)
 
 
-def _tensor(key: str, like: Tensor) -> Tensor:
-    shape = tuple(like.shape)
+def value_of(key: str, shape: Sequence[int]) -> Tensor:
+    """The values that belong to a key."""
     noise = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
     fan_in = np.prod(shape[1:])
     if key.endswith("num_batches_tracked"):
@@ -48,7 +49,7 @@ def _tensor(key: str, like: Tensor) -> Tensor:
         value = 1 + 0.1 * noise
     else:
         value = 0.1 * noise
-    return torch.from_numpy(np.asarray(value, dtype=np.float32)).to(like.dtype)
+    return torch.from_numpy(np.asarray(value, dtype=np.int64 if key.endswith("tracked") else np.float32))
 
 
 def picture(shape: list[int]) -> Tensor:

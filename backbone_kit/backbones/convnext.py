@@ -152,6 +152,7 @@ class ConvNeXt(Backbone):
         stem = _stem(stem_type, in_channels, channels[0], stem_patch_size, types)
         self.add_stem({"downsample_layers.0": stem}, channels=channels[0], stride=stem_patch_size)
 
+        self.brings_new: tuple[str, ...] = ()
         last_block, index = max(sum(depths) - 1, 1), 0
         for stage in range(self.stages_to_build):
             layers: dict[str, nn.Module] = {}
@@ -181,6 +182,8 @@ class ConvNeXt(Backbone):
                 if gap_before_final_norm:
                     out = {f"gap{stage}": nn.AdaptiveAvgPool2d(1), **out, f"flatten{stage}": nn.Flatten()}
             stride = stem_patch_size * 2**stage
+            if output_norm == "each":  # a classifier's weights have the last one alone
+                self.brings_new += tuple(name for name in out if name.startswith("norm"))
             self.add_stage(f"stages.{stage}", layers, channels=channels[stage], stride=stride, out=out)
 
     def default_init(self, module: nn.Module) -> None:

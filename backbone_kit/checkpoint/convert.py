@@ -45,12 +45,16 @@ def find_reading(state_dict: Mapping[str, Tensor], source: str = AUTO, prefix: s
         place = "" if prefix is None else f" under {prefix!r}"
         whose = "any layout here" if source == AUTO else f"{layouts[0].name}'s layout"
         raise CheckpointError(f"has no keys of {whose}{place}, only: {few(list(state_dict))}")
-    most = max(reading.accounted for reading in found)
-    best = [reading for reading in found if reading.accounted == most]
+    most = max(map(_rank, found))
+    best = [reading for reading in found if _rank(reading) == most]
     starts = {reading.prefix for reading in best}
     if len(starts) > 1:
         raise CheckpointError(f"has a backbone's keys under {few(sorted(map(repr, starts)))}; pass prefix='...'")
     return best[0]
+
+
+def _rank(reading: Reading) -> tuple[int, bool]:
+    return reading.accounted, not reading.table.borrowed
 
 
 def convert_state_dict(
@@ -85,37 +89,40 @@ def convert_state_dict(
         )
     ours = reading.tensors(state_dict)
     start = reading.prefix.removesuffix(reading.layout.wrapper) if reading.heads else reading.prefix
-    _check_back(
-        {key.removeprefix(start) for key in state_dict}, set(write(ours, reading.layout, reading.table)[0]), name
-    )
+    again = set(write(ours, reading.layout, reading.table)[0])
+    reason = _changed({key.removeprefix(start) for key in state_dict}, again, reading.layout)
+    if reason:
+        raise CheckpointError(reason)
     if wanted is reading.layout:
         return {key.removeprefix(start): value for key, value in state_dict.items()}
     return _written(ours, wanted)
 
 
 def _written(ours: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
-    """Our keys in a layout, with the table of it that leaves fewest without a name."""
-    fewest: list[str] | None = None
+    """Our keys in a layout, with the first table of it that holds all and gives all back."""
     present = set(map(neutral, ours))
+    reasons = []
     for table in layout.tables:
-        if table.fits is not None and not table.fits(ours):
-            continue
-        if not all(key in present for key, _ in table.signs):
+        if not all(key in present for key, _ in table.signs) or (table.fits is not None and not table.fits(ours)):
             continue
         theirs, rest = write(ours, layout, table)
-        if not rest:
-            wrapper = layout.wrapper if next(iter(theirs)).startswith(layout.wrapper) else ""
-            back = read(theirs, layout, table, wrapper)
-            returned = {*back.names.values(), *back.heads.values(), *back.constants}
-            _check_back(set(ours), returned, layout.name)
+        if rest:
+            reasons.append(
+                (len(rest), f"{layout.name}'s layout has no name for {few(rest)}; leave out what it cannot hold")
+            )
+            continue
+        wrapper = layout.wrapper if next(iter(theirs)).startswith(layout.wrapper) else ""
+        back = read(theirs, layout, table, wrapper)
+        reason = _changed(set(ours), {*back.names.values(), *back.heads.values(), *back.constants}, layout)
+        if not reason:
             return theirs
-        fewest = rest if fewest is None or len(rest) < len(fewest) else fewest
-    if fewest is None:
+        reasons.append((0, reason))
+    if not reasons:
         raise CheckpointError(f"{layout.name}'s layout has no names for this net, whose keys are: {few(list(ours))}")
-    raise CheckpointError(f"{layout.name}'s layout has no name for {few(fewest)}; leave out what it cannot hold")
+    raise CheckpointError(min(reasons)[1])
 
 
-def _check_back(before: set[str], after: set[str], layout: str) -> None:
-    if before != after:
-        lost, new = sorted(before - after), sorted(after - before)
-        raise CheckpointError(f"{few(lost)} would come back from {layout}'s layout as {few(new) or 'nothing'}")
+def _changed(before: set[str], after: set[str], layout: Layout) -> str:
+    """What a layout would give back otherwise, '' for nothing."""
+    lost, new = sorted(before - after), sorted(after - before)
+    return f"{few(lost)} would come back from {layout.name}'s layout as {few(new) or 'nothing'}" if lost or new else ""

@@ -1,4 +1,7 @@
-"""Layers that no pretrained net has. A class says so with `brings_new`: True, or the names of what is new in it."""
+"""Layers that no pretrained net has. A class says so with `brings_new`: True, or the names of what is new in it.
+
+A plugin is new as a whole, a deformable convolution in its offsets, a backbone in the norms of its outputs.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,19 @@ def fresh_layers(model: nn.Module, served: Collection[str]) -> dict[str, tuple[s
     """
     fresh: dict[str, tuple[str, ...]] = {}
     for path, module in model.named_modules():
-        brings = getattr(module, "brings_new", ())
+        brings = getattr(module, "brings_new", False)
         if brings:
-            keys = [f"{path}.{key}" if path else key for key in module.state_dict() if _is_new(key, brings)]
-            if keys and not any(key in served for key in keys):
-                fresh[path] = tuple(keys)
+            start = f"{path}." if path else ""
+            groups = [start] if brings is True else [f"{start}{name}" for name in brings]
+            own = [start + key for key in module.state_dict()]
+            new = [keys for keys in (_under(group, own) for group in groups) if not any(key in served for key in keys)]
+            if any(new):
+                fresh[path] = tuple(key for keys in new for key in keys)
     return fresh
 
 
-def _is_new(key: str, brings: bool | Collection[str]) -> bool:
-    return brings is True or any(key == name or key.startswith(f"{name}.") for name in brings or ())
+def _under(group: str, keys: list[str]) -> list[str]:
+    return [key for key in keys if key == group or key.startswith(group if group.endswith(".") else f"{group}.")]
 
 
 def optional_keys(model: nn.Module) -> Iterator[str]:

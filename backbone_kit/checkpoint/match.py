@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from ..errors import CheckpointError
 from .layouts import LAYOUTS, find_layout
@@ -75,7 +76,7 @@ def find_match(
         matches += [_table_match(reading, own, roots) for reading in readings(keys, layouts, prefix, own)]
     matches = [match for match in matches if match.served]
     if not matches:
-        return Match(OWN, prefix or "", {}, left_aside=_parts(keys, ""))
+        return Match(OWN, prefix or "", {}, left_aside=_parts(keys, "", ()))
     top = max(map(_rank, matches))
     best = [match for match in matches if _rank(match) == top]
     starts = {match.prefix for match in best if match.layout == best[0].layout}
@@ -93,16 +94,21 @@ def _own_matches(
     keys: Collection[str], own: Collection[str], prefix: str | None, roots: Collection[str]
 ) -> Iterator[Match]:
     """The model's own names, behind whatever serves most of them."""
-    some = list(own)[:8]
-    starts = {key[: -len(k)] for k in some for key in keys if key == k or key.endswith(f".{k}")}
-    if prefix is not None:
-        starts = {prefix}
-    served = {start: sum(start + key in keys for key in own) for start in sorted(starts)}
+    starts = [prefix] if prefix is not None else _starts(keys, own)
+    served = {start: sum(start + key in keys for key in own) for start in starts}
     for start in served:
         if served[start] == max(served.values()):
             names = {key: _moved(key[len(start) :], own) for key in keys if key.startswith(start)}
             rest = [key for key in keys if not key.startswith(start)]
             yield _match(OWN, start, names, rest, own, roots)
+
+
+def _starts(keys: Collection[str], own: Collection[str]) -> list[str]:
+    """What stands before most of some keys, taken from all over the net."""
+    some = list(own)[:: max(1, len(own) // 16)]
+    votes = Counter(key[: -len(k)] for k in some for key in keys if key.endswith(k))
+    votes = Counter({start: n for start, n in votes.items() if not start or start.endswith(".")})
+    return sorted(start for start, n in votes.items() if n == max(votes.values()))
 
 
 def _moved(key: str, own: Collection[str]) -> str:
@@ -113,11 +119,14 @@ def _moved(key: str, own: Collection[str]) -> str:
 
 
 def _table_match(reading: Reading, own: Collection[str], roots: Collection[str]) -> Match:
-    match = _match(reading.layout.name, reading.prefix, reading.names, reading.rest, own, roots)
+    wanted = {key: name for key, name in reading.heads.items() if name in own}  # a last norm that the model has too
+    match = _match(reading.layout.name, reading.prefix, {**reading.names, **wanted}, reading.rest, own, roots)
     views = ((name, reading.rules[key].view) for name, key in match.sources.items())
     match.views.update((name, view) for name, view in views if view is not None)
     match.constants.update((name, c) for name, c in reading.constants.items() if name in own and c[0] in match.sources)
-    aside = Counter(reading.rules[key].theirs.partition("{")[0].rstrip("._") for key in reading.heads)
+    aside = Counter(
+        reading.rules[key].theirs.partition("{")[0].rstrip("._") for key in reading.heads if key not in wanted
+    )
     return replace(match, left_aside={**match.left_aside, **aside})
 
 
@@ -140,21 +149,21 @@ def _match(
     for key in rest:
         inside = key.startswith(prefix) and key[len(prefix) :].partition(".")[0] in their_tops
         (unexpected if inside else aside).append(key)
-    return Match(layout, prefix, sources, unexpected=tuple(unexpected), left_aside=_parts(aside, prefix))
+    return Match(layout, prefix, sources, unexpected=tuple(unexpected), left_aside=_parts(aside, prefix, roots))
 
 
 def _within(name: str, roots: Collection[str]) -> bool:
     return any(name == root or name.startswith(f"{root}.") for root in roots)
 
 
-def _parts(keys: Iterable[str], prefix: str) -> dict[str, int]:
-    """How many keys each part has: the first name behind what it shares with the backbone."""
-    shared = prefix.split(".")
+def _parts(keys: Iterable[str], prefix: str, roots: Collection[str]) -> dict[str, int]:
+    """How many keys each part has: the first name behind what it shares with the backbone, two within a container."""
+    shared = prefix.split(".")[:-1]
+    containers = {root.partition(".")[0] for root in roots if "." in root}
     parts: Counter[str] = Counter()
     for key in keys:
         words = key.split(".")
-        common = 0
-        while common < min(len(words), len(shared)) - 1 and words[common] == shared[common]:
-            common += 1
-        parts[words[common]] += 1
+        common = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(words[:-1], shared))))
+        length = 2 if common == len(shared) and words[common] in containers else 1
+        parts[".".join(words[common : common + length])] += 1
     return dict(parts)

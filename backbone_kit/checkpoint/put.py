@@ -8,21 +8,24 @@ import torch
 from torch import Tensor, nn
 
 
-def put(model: nn.Module, tensors: Mapping[str, Tensor], fresh: Iterable[str], *, copy: bool) -> None:
+def put(model: nn.Module, tensors: Mapping[str, Tensor], fresh: Mapping[str, Iterable[str]], *, copy: bool) -> None:
     """Fills the model; a model on the meta device gets the tensors themselves.
 
     Args:
         model: Takes the tensors.
         tensors: By the model's keys, shaped as there.
-        fresh: Paths of layers with new parts, which are initialised where they have no memory yet.
+        fresh: Paths of layers with new parts, and the keys that are new; they are initialised where they have no memory
+            yet.
         copy: Whether the tensors are somebody else's, and may not become the model's.
     """
     own = model.state_dict()
     if not any(value.is_meta for value in own.values()):
         model.load_state_dict(tensors, strict=False)
         return
-    for path in fresh:
-        _initialise(model, model.get_submodule(path))
+    for path, keys in fresh.items():
+        parts = [path] if path else dict.fromkeys(key.partition(".")[0] for key in keys)
+        for part in parts:
+            _initialise(model, model.get_submodule(part))
     taken = {key: value.to(own[key].dtype, copy=copy) for key, value in tensors.items()}
     model.load_state_dict(taken, strict=False, assign=True)
     for module in model.modules():

@@ -70,21 +70,18 @@ def read(keys: Iterable[str], layout: Layout, table: Table, prefix: str = "", kn
     wrapped = prefix.endswith(layout.wrapper)
     outer = prefix.removesuffix(layout.wrapper)
     for key in keys:
-        found = None
-        if key.startswith(prefix):
-            inner = key[len(prefix) :]
-            found = table.ours(neutral(inner) if layout.norms_by_type else inner)
-        if found is not None:
-            names[key], rules[key] = found
-            continue
+        found, into = None, heads
         if wrapped and key.startswith(outer):
             found = table.ours(key[len(outer) :], heads=True)
-        if found is not None:
-            heads[key], rules[key] = found
-        else:
+        if found is None and key.startswith(prefix):
+            inner, into = key[len(prefix) :], names
+            found = table.ours(neutral(inner) if layout.norms_by_type else inner)
+        if found is None:
             rest.append(key)
+        else:
+            into[key], rules[key] = found
     constants = _constants(table, names.values())
-    if layout.norms_by_type and not known:
+    if layout.norms_by_type:
         known = {key[len(prefix) :] for key in names}
     typed = by_type([*names.values(), *constants], known)
     return Reading(
@@ -116,24 +113,20 @@ def write(ours: Mapping[str, Tensor], layout: Layout, table: Table) -> tuple[dic
     """The tensors under their names and in their shapes, and the keys that have none there."""
     inside: dict[str, Tensor] = {}
     heads: dict[str, Tensor] = {}
-    names: dict[str, str] = {}
     rest: list[str] = []
     for key, value in ours.items():
         plain = neutral(key)
         constant = table.constant(plain)
         if constant is not None and bool((value == torch.full_like(value, constant)).all()):
             continue
-        into = inside
-        found = table.theirs(plain)
+        into, found = heads, table.theirs(key, heads=True)
         if found is None:
-            into, found = heads, table.theirs(key, heads=True)
+            into, found = inside, table.theirs(plain)
         if found is None:
             rest.append(key)
             continue
         name, rule = found
         into[name] = value if rule.view is None else rule.view.theirs(value)
-        if into is inside:
-            names[name] = key
     if layout.norms_by_type:
         typed = by_type(inside, ours)
         inside = {typed[key]: value for key, value in inside.items()}

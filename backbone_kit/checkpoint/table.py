@@ -54,6 +54,7 @@ class Table:
         heads: Keys of what follows the backbone and is loaded by nobody here.
         constants: Keys of ours that they do not have, because each holds this number.
         fits: Whether a net with our keys is of this family, where keys alone do not tell.
+        borrowed: Whether the library has no such net, and its layout the names only so that all of ours have some.
     """
 
     family: str
@@ -62,6 +63,7 @@ class Table:
     heads: tuple[Rule, ...] = ()
     constants: tuple[tuple[str, float], ...] = ()
     fits: Callable[[Mapping[str, Tensor]], bool] | None = None
+    borrowed: bool = False
 
     @cached_property
     def _compiled(self) -> tuple[tuple[Template, Template, Rule, bool], ...]:

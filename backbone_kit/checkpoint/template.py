@@ -17,7 +17,8 @@ class Template:
 
     Args:
         text: A key with fields. `{p}` is a parameter's name (letters and underscores), `{rest}` anything; every other
-            field is a number, `{s+1}` that number raised by one, `{i:abc}` the number 1 as 'a', 2 as 'b', 3 as 'c'.
+            field is a number, `{s+1}` that number raised by one, `{i:abc}` the number 1 as 'a', 2 as 'b', 3 as 'c'. A
+            field that comes again reads the same.
 
     Examples:
         >>> values = Template('layer{s}.{j}.conv{i}.{p}').read('layer1.0.conv2.weight')
@@ -34,7 +35,8 @@ class Template:
             literal = text[end : field.start()]
             self.parts += [literal, (name, offset, letters)]
             inside = f"[{letters}]" if letters else _WORDS.get(name, r"0|[1-9]\d*")
-            pattern += f"{re.escape(literal)}(?P<{name}>{inside})"
+            again = f"(?P<{name}>" in pattern
+            pattern += re.escape(literal) + (f"(?P={name})" if again else f"(?P<{name}>{inside})")
             end = field.end()
         self.parts.append(text[end:])
         self._match = re.compile(pattern + re.escape(text[end:])).fullmatch

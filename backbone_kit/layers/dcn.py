@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ class _DeformConv(nn.Conv2d):
         ConfigError: `deform_groups` does not divide `in_channels`, or has both names.
     """
 
+    brings_new: ClassVar[tuple[str, ...]] = ("conv_offset",)  # to weights of a plain convolution
     values_per_tap: int
 
     def __init__(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from ...errors import CheckpointError, did_you_mean
 from ..table import Layout
-from . import caffe2, detectron2, mmdet, timm, torchvision, transformers
+from . import caffe2, detectron2, ghostnet, mmdet, mmpretrain, timm, torchvision, transformers
 
 LAYOUTS: dict[str, Layout] = {
-    module.LAYOUT.name: module.LAYOUT for module in (mmdet, torchvision, timm, transformers, detectron2, caffe2)
+    module.LAYOUT.name: module.LAYOUT
+    for module in (mmdet, torchvision, timm, mmpretrain, transformers, detectron2, caffe2, ghostnet)
 }
 """By name. Where several account for the same keys, the first is meant: ours, then the simplest."""
 
-SAME_AS = {"mmseg": "mmdet", "resnest": "timm", "ghostnet": "timm"}
-"""Other names: MMSegmentation's, the original ResNeSt's and the original GhostNet's keys."""
+SAME_AS = {"mmseg": "mmdet", "resnest": "timm"}
+"""Other names: MMSegmentation's keys and the original ResNeSt's."""
 
 
 def find_layout(name: str) -> Layout:

@@ -47,7 +47,7 @@ LAYOUT = Layout(
     "Caffe2's and Detectron's",
     (
         _table("ResNet with fused norms", "res_conv1", BN_FUSED, IDENTITY),
-        _table("ResNet", "res_conv1", BN),
         _table("ResNet with group norms", "conv1", GN),
+        _table("ResNet", "res_conv1", BN),
     ),
 )

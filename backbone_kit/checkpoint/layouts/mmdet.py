@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..table import Layout, Table, alike, same
 
 STEM = ("conv1.{p}", "bn1.{p}")
+POOL = "maxpool.{k}.{p}"  # ResNet-RS: a convolution and a norm
 BLOCK = (
     "conv{i}.{p}",
     "bn{i}.{p}",
@@ -22,6 +23,9 @@ ADDED = (
     "conv2.conv.conv_offset.{p}",
     "convs.{k}.conv_offset.{p}",
     "se_layer.conv{i}.conv.{p}",
+    "eca{rest}",
+    "cbam{rest}",
+    "sk{rest}",
     "context_block{rest}",
     "gen_attention_block{rest}",
     "nonlocal_block{rest}",
@@ -36,6 +40,26 @@ ADDED = (
 FC = same("fc.{p}")
 IN_BLOCK = "layer{s}.{j}."
 
+HRNET = ("conv{i}.{p}", "bn{i}.{p}", "transition{s}.{rest}", "stage{s}.{rest}")
+HRNET_HEADS = same("incre_modules.{rest}", "downsamp_modules.{rest}", "final_layer.{rest}", "classifier.{p}")
+HRNET_SIGNS = alike("conv1.weight", "conv2.weight", "stage2.0.branches.0.0.conv1.weight")
+
+GHOSTNET = ("conv_stem.{p}", "bn1.{p}", "blocks.{i}.{j}.{rest}")
+GHOSTNET_HEADS = same("blocks.9.{rest}", "conv_head.{p}", "classifier.{p}")
+GHOSTNET_SIGNS = alike("conv_stem.weight", "blocks.0.0.ghost1.primary_conv.0.weight")
+GHOSTNET_V3_SIGNS = alike("conv_stem.weight", "blocks.0.0.ghost1.cheap_rpr_conv.0.conv.weight")
+
+CONVNEXT = (
+    "downsample_layers.{s}.{k}.{p}",
+    "stages.{s}.{j}.depthwise_conv.{p}",
+    "stages.{s}.{j}.norm.{p}",
+    "stages.{s}.{j}.pointwise_conv{i}.{p}",
+    "stages.{s}.{j}.grn.{p}",
+    "stages.{s}.{j}.gamma",
+    "norm{s}.{p}",
+)
+CONVNEXT_SIGNS = alike("downsample_layers.0.0.weight", "stages.0.0.depthwise_conv.weight")
+
 LAYOUT = Layout(
     "mmdet",
     "MMDetection's and MMSegmentation's, and this library's own",
@@ -43,15 +67,19 @@ LAYOUT = Layout(
         Table(
             "ResNet",
             alike("conv1.weight", "layer1.0.conv1.weight"),
-            same(*STEM) + same(*BLOCK, *ADDED, at=IN_BLOCK),
+            same(*STEM, POOL) + same(*BLOCK, *ADDED, at=IN_BLOCK),
             heads=FC,
         ),
         Table(
             "ResNet with a deep stem",
             alike("stem.0.weight", "layer1.0.conv1.weight"),
-            same("stem.{k}.{p}") + same(*BLOCK, *ADDED, at=IN_BLOCK),
+            same("stem.{k}.{p}", POOL) + same(*BLOCK, *ADDED, at=IN_BLOCK),
             heads=FC,
         ),
+        Table("HRNet", HRNET_SIGNS, same(*HRNET) + same(*BLOCK, *ADDED, at=IN_BLOCK), heads=HRNET_HEADS),
+        Table("ConvNeXt", CONVNEXT_SIGNS, same(*CONVNEXT), heads=FC, borrowed=True),
+        Table("GhostNet", GHOSTNET_SIGNS, same(*GHOSTNET), heads=GHOSTNET_HEADS, borrowed=True),
+        Table("GhostNetV3", GHOSTNET_V3_SIGNS, same(*GHOSTNET), heads=GHOSTNET_HEADS, borrowed=True),
     ),
     norms_by_type=True,
     headless=True,
