@@ -60,8 +60,9 @@ class ArrayType:
     @classmethod
     def named(cls, code: Any, *flags: Any) -> ArrayType | Inert:
         """The dtype of a code such as 'f4'; Inert where its values are not numbers."""
-        numbers = type(code) is str and re.fullmatch(r"[<>=|]?[biufc?]\d*", code)
-        return cls(code) if numbers else Inert(f"numpy.dtype {code!r:.20}")
+        if type(code) is not str:
+            raise TypeError("no code")
+        return cls(code) if re.fullmatch(r"[<>=|]?[biufc?]\d*", code) else Inert(f"numpy.dtype {code[:20]!r}")
 
     def set_state(self, state: Any) -> None:
         """Takes the byte order out of what `numpy.dtype` pickles."""
@@ -77,6 +78,7 @@ class NumpyArray:
         self.shape: tuple[int, ...] = ()
         self.order: Literal["C", "F"] = "C"
         self.data: bytes | bytearray = b""
+        self.axes: tuple[int, ...] | None = None
         self._tensor: Tensor | Inert | None = None
 
     def set_state(self, state: Any) -> None:
@@ -95,12 +97,18 @@ class NumpyArray:
         self.data, self.kind, self.shape, self.order = data, kind, tuple(shape), order
 
     @classmethod
-    def from_buffer(cls, data: Any, kind: Any, shape: Any, order: Any) -> NumpyArray | Inert:
-        """What protocol 5 calls in place of giving a state."""
+    def from_buffer(cls, data: Any, kind: Any, shape: Any, order: Any, axes: Any = None) -> NumpyArray | Inert:
+        """What protocol 5 calls in place of giving a state; `axes` is how NumPy 2.3 says any other order."""
         if isinstance(kind, Inert):
             return kind
+        if not isinstance(data, (bytes, bytearray)) or not isinstance(kind, ArrayType):
+            raise TypeError("no values")
         array = cls()
         array._fill(data, kind, shape, "F" if order == "F" else "C")
+        if order == "K" and axes is not None:
+            if not _sizes(axes) or sorted(axes) != list(range(len(array.shape))):
+                raise Damaged("it has an array whose axes are none")
+            array.axes = tuple(axes)
         return array
 
     def tensor(self) -> Tensor | Inert:
@@ -108,8 +116,8 @@ class NumpyArray:
         if isinstance(self.kind, Inert):
             return self.kind
         if self._tensor is None:
-            values = np.frombuffer(self.data, self.kind.dtype)
-            self._tensor = array_to_tensor(values.reshape(self.shape, order=self.order))
+            values = np.frombuffer(self.data, self.kind.dtype).reshape(self.shape, order=self.order)
+            self._tensor = array_to_tensor(values if self.axes is None else values.transpose(self.axes))
         return self._tensor
 
 
@@ -155,8 +163,8 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Te
 
 def _tensor_of_type(rebuild: Any, kind: Any, arguments: Any, *state: Any) -> Any:
     """A tensor of a subclass, or with attributes: the tensor."""
-    if not isinstance(rebuild, Known) or rebuild.make is _tensor_of_type:
-        raise TypeError("not known")
+    if not isinstance(rebuild, Known) or rebuild.make not in (_tensor, _first):
+        raise TypeError("no tensor")
     return rebuild.make(*arguments)
 
 
@@ -215,7 +223,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_device_tensor_from_numpy": _first,
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": _first,
     "torch.Size": _sequence,
-    "torch.device": lambda *where: ":".join(map(str, where)),
+    "torch.device": lambda kind, index=None: kind,  # every tensor is read onto the CPU
     **dict.fromkeys((f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")), NumpyArray),
     **dict.fromkeys((f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")), _scalar),
     **dict.fromkeys((f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")), NumpyArray.from_buffer),

@@ -67,7 +67,7 @@ def read_pickle(path: Path) -> tuple[Any, tuple[str, ...]]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         first = Unpickler(data, known=_PLAIN)
         content = first.load()
-        if content != LEGACY_MAGIC:
+        if type(content) is not int or content != LEGACY_MAGIC:
             return content, tuple(first.inert)
         return _read_legacy(data, first.at, MappedFile(path))
 
@@ -109,6 +109,8 @@ def _find_legacy(data: bytes | mmap.mmap, start: int, values: MappedFile | HeldB
 
     def note(description: tuple[Any, ...]) -> Inert:
         kind, key = description[1:3]
+        if type(key) is not str:  # anything else may take for ever to hash
+            raise Damaged("it has a storage without a key")
         itemsizes[key] = _dtype(kind).itemsize
         return Inert("a storage")
 

@@ -51,11 +51,8 @@ def test_plain_data_is_what_pickle_reads(value: Any, protocol: int) -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("dtype", ["f2", "f4", ">f8", "i8", "u1", "?", "u2", "c8"])
 def test_arrays_are_what_pickle_reads(dtype: str, protocol: int) -> None:
-    for array in (
-        np.arange(12).reshape(3, 4).astype(dtype),
-        np.asfortranarray(np.ones((2, 3), dtype)),
-        np.zeros((0, 2)),
-    ):
+    cube = (np.arange(24).reshape(2, 3, 4) * 0.5).astype(dtype)
+    for array in (cube, cube[:, ::2], cube.transpose(1, 0, 2), np.asfortranarray(cube), cube[:0]):
         (found,) = read(pickle.dumps([array], protocol))
         assert isinstance(found, NumpyArray)
         np.testing.assert_array_equal(found.tensor().numpy(), array)
@@ -185,6 +182,20 @@ def test_arrays_of_objects_are_inert() -> None:
 )
 def test_keys_that_take_for_ever_to_hash_are_left_out(bomb: bytes) -> None:
     read(bomb)
+
+
+@pytest.mark.parametrize(
+    "name", ["torch device", "numpy dtype", "numpy ndarray", "builtins complex", "torch Size", "_codecs encode"]
+)
+def test_nothing_prints_or_walks_what_takes_for_ever(name: str) -> None:
+    """2**60 values are one value, in a pair, in a pair, and so on; printing them would never end."""
+    bomb = b"c" + name.replace(" ", "\n").encode() + b"\n(I1\n" + b"2\x86" * 60 + b"tR."
+    assert not isinstance(read(bomb), str)
+
+
+def test_a_tensors_rebuilding_calls_nothing_else() -> None:
+    head = b"ctorch._tensor\n_rebuild_from_type_v2\n(c_codecs\nencode\nN(Va\nVlatin1\nttR."
+    assert isinstance(read(head), Inert)
 
 
 def test_many_lists_in_each_other_are_read_and_freed() -> None:
