@@ -84,7 +84,11 @@ class ResidualBlock(nn.Module, ABC):
         out = self.residual(x)
         if self.drop_path is not None:
             out = self.drop_path(out)
-        return out + (x if self.downsample is None else self.downsample(x))
+        return self.joined(out, x if self.downsample is None else self.downsample(x))
+
+    def joined(self, out: Tensor, shortcut: Tensor) -> Tensor:
+        """f(x) and the shortcut, as one."""
+        return out + shortcut
 
     def add_conv_norm(self, conv: nn.Module, norm_cfg: NormCfg, channels: int, index: int | None = None) -> None:
         """Registers the next convolution of f and its norm, as `conv1` and `bn1`, `conv2` and `bn2`, …; or the i-th."""

@@ -21,7 +21,7 @@ from .blocks import BasicBlock, Bottleneck
 from .ranges import check_range, per_stage
 from .residual import BN, RELU, PluginEntry, ResidualBlock, Style, warn_of_gammas_left_out
 from .specs import stage_specs
-from .stage import build_downsample, build_stage
+from .stage import StageSpec, build_downsample, build_stage
 from .stem import max_pool, pool_conv, single_conv, stem_widths, triple_3x3
 from .types import ConvCfg, DeformableCfg, NormCfg
 from .weights import InitCfg
@@ -210,7 +210,7 @@ class ResNet(Backbone):
             shared["reduce_first"] = block_reduce_first
         downsample = partial(self.build_shortcut, avg_down=avg_down, kernel_size=down_kernel_size, **types)
         channels = widths[-1]
-        for index, spec in enumerate(specs[: self.stages_to_build]):
+        for index, spec in enumerate(self.adapted(specs)[: self.stages_to_build]):
             stride *= spec.stride
             stage = build_stage(spec, channels, downsample, self.block_pool(smooth), **shared)
             self.add_stage(f"layer{index + 1}", stage, channels=spec.channels, stride=stride)
@@ -283,6 +283,10 @@ class ResNet(Backbone):
     def build_shortcut(self, *args: Any, **kwargs: Any) -> nn.Sequential:
         """The shortcut of a stage's first block: `build_downsample`, unless a family has another."""
         return build_downsample(*args, **kwargs)
+
+    def adapted(self, specs: list[StageSpec]) -> list[StageSpec]:
+        """The stages as a family wants them, where one of them is not like the others."""
+        return specs
 
     @property
     def norm1(self) -> nn.Module:
