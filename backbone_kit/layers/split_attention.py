@@ -161,12 +161,13 @@ class SplitAttentionConv2d(nn.Module):
         x = self.relu(x)
         if self.radix == 0:
             return x
-        splits = x.view(x.shape[0], self.radix, self.channels, *x.shape[2:])
-        pooled = splits.mean((3, 4)).sum(1)[:, :, None, None]  # the means first: the sum of the splits is not stored
+        by_split = (x.shape[0], self.radix, self.channels)
+        pooled = x.mean((2, 3)).view(by_split).sum(1)[:, :, None, None]  # means first: no sum of whole maps is stored
         weights: Tensor = self.rsoftmax(self.fc2(self.relu(self._norm_pooled(self.fc1(pooled)))))
-        out, *others = (split * weight for split, weight in zip(splits.unbind(1), weights.chunk(self.radix, 1)))
-        for other in others:
-            out = out + other
+        (split, *splits), (weight, *others) = x.chunk(self.radix, 1), weights.chunk(self.radix, 1)
+        out = split * weight
+        for split, weight in zip(splits, others):
+            out = torch.addcmul(out, split, weight)
         return out
 
     def _norm_pooled(self, x: Tensor) -> Tensor:
