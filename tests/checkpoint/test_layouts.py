@@ -49,6 +49,7 @@ def features(net: nn.Module, x: Tensor) -> Tensor:
     return x
 
 
+ONES = (1, 1, 1, 1)
 PEERS = {
     "torchvision-resnet18": (partial(torchvision_net, "resnet18"), R18, "torchvision"),
     "torchvision-resnet18-gn": (
@@ -62,6 +63,16 @@ PEERS = {
         "torchvision",
     ),
     "timm-resnet18d": (partial(timm.create_model, "resnet18d"), dict(type="ResNetV1d", depth=18), "timm"),
+    "timm-skresnet18": (
+        partial(timm.create_model, "skresnet18"),
+        dict(type="SKResNet", depth=18, rd_ratio=1 / 8, rd_divisor=16),
+        "timm",
+    ),
+    "timm-skresnet50d": (
+        partial(timm.create_model, "skresnet50d", layers=ONES),
+        dict(type="SKResNet", depth=50, layers=ONES, deep_stem=True, avg_down=True),
+        "timm",
+    ),
     "transformers-basic": (
         partial(transformers_net, depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512], layer_type="basic"),
         R18,

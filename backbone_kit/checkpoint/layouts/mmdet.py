@@ -18,14 +18,19 @@ BLOCK = (
 )
 """What most libraries call the layers of a residual block alike."""
 
+SK = ("conv{i}.paths.{k}.{rest}", "conv{i}.attn.{rest}")
+
 ADDED = (
     "conv{i}.conv_offset.{p}",
     "conv2.conv.conv_offset.{p}",
     "convs.{k}.conv_offset.{p}",
+    *SK,
     "se_layer.conv{i}.conv.{p}",
     "eca{rest}",
     "cbam{rest}",
     "sk{rest}",
+    "drop_block{rest}",
+    "conv_block{rest}",
     "context_block{rest}",
     "gen_attention_block{rest}",
     "nonlocal_block{rest}",
@@ -80,6 +85,12 @@ LAYOUT = Layout(
         Table("ConvNeXt", CONVNEXT_SIGNS, same(*CONVNEXT), heads=FC, borrowed=True),
         Table("GhostNet", GHOSTNET_SIGNS, same(*GHOSTNET), heads=GHOSTNET_HEADS, borrowed=True),
         Table("GhostNetV3", GHOSTNET_V3_SIGNS, same(*GHOSTNET), heads=GHOSTNET_HEADS, borrowed=True),
+        Table(
+            "SKResNet of basic blocks",
+            alike("layer1.0.conv1.paths.0.conv.weight"),
+            same(*STEM, "stem.{k}.{p}") + same(*BLOCK, *ADDED, at=IN_BLOCK),
+            heads=FC,
+        ),
     ),
     norms_by_type=True,
     headless=True,

@@ -16,16 +16,26 @@ from .mmdet import (
     HRNET_SIGNS,
     IN_BLOCK,
     POOL,
+    SK,
     STEM,
 )
 
-IN_TIMM_BLOCK = (
-    *same(*BLOCK, at=IN_BLOCK),
+ATTENTION = (
     Rule(IN_BLOCK + "se_layer.conv{i}.conv.{p}", IN_BLOCK + "se.fc{i}.{p}"),
     Rule(IN_BLOCK + "eca.conv.{p}", IN_BLOCK + "se.conv.{p}"),
     Rule(IN_BLOCK + "cbam.channel.{rest}", IN_BLOCK + "se.channel.{rest}"),
     Rule(IN_BLOCK + "cbam.spatial.{rest}", IN_BLOCK + "se.spatial.{rest}"),
 )
+IN_TIMM_BLOCK = (*same(*BLOCK, at=IN_BLOCK), *ATTENTION)
+DEEP_STEM = (Rule("stem.7.{p}", "bn1.{p}"), Rule("stem.{k}.{p}", "conv1.{k}.{p}"))
+
+IN_SK_BLOCK = (
+    *same(*SK, "downsample.{k}.{p}", at=IN_BLOCK),
+    Rule(IN_BLOCK + "conv{i}.{p}", IN_BLOCK + "conv{i}.conv.{p}"),
+    Rule(IN_BLOCK + "bn{i}.{p}", IN_BLOCK + "conv{i}.bn.{p}"),
+    *ATTENTION,
+)
+SK_STEMS = ((("conv1.weight", "conv1.weight"), same(*STEM)), (("stem.0.weight", "conv1.0.weight"), DEEP_STEM))
 
 REGNET = (
     Rule("conv1.{p}", "stem.conv.{p}"),
@@ -52,6 +62,13 @@ CONVNEXT = (
     Rule("stages.{s}.{j}.gamma", "stages.{s}.blocks.{j}.gamma"),
 )
 
+
+def _sk_table(stem: tuple[str, str], rules: tuple[Rule, ...], conv: int) -> Table:
+    """An SKResNet with its kernels in place of that convolution: 1 in basic blocks, 2 in bottlenecks."""
+    kernel = f"layer1.0.conv{conv}.paths.0.conv.weight"
+    return Table("SKResNet", (stem, *alike(kernel)), rules + IN_SK_BLOCK, heads=FC)
+
+
 LAYOUT = Layout(
     "timm",
     "timm's",
@@ -72,9 +89,10 @@ LAYOUT = Layout(
         Table(
             "ResNet with a deep stem",
             (("stem.0.weight", "conv1.0.weight"), ("layer1.0.conv1.weight", "layer1.0.conv1.weight")),
-            (Rule("stem.7.{p}", "bn1.{p}"), Rule("stem.{k}.{p}", "conv1.{k}.{p}"), *same(POOL), *IN_TIMM_BLOCK),
+            DEEP_STEM + same(POOL) + IN_TIMM_BLOCK,
             heads=FC,
         ),
+        *(_sk_table(*stem, conv) for stem in SK_STEMS for conv in (1, 2)),
         Table("HRNet", HRNET_SIGNS, same(*HRNET) + IN_TIMM_BLOCK, heads=HRNET_HEADS),
         Table(
             "ConvNeXt",
