@@ -1,0 +1,5 @@
+"""Heads around a backbone."""
+
+from .classifier import ClassifierHead
+
+__all__ = ["ClassifierHead"]
