@@ -21,6 +21,7 @@ from .grn import GRN
 from .layer_norm import LayerNorm2d
 from .non_local import NonLocal2d
 from .norm import NORM_LAYERS, NormCfg, build_norm_layer
+from .norm_act import EvoNormS0, FilterResponseNorm2d
 from .padding import PADDING_LAYERS, PaddingCfg, build_padding_layer
 from .plugin import PLUGIN_LAYERS, PluginCfg, build_plugin_layer
 from .rectified_conv import RFConv2d
@@ -51,6 +52,8 @@ __all__ = [
     "DepthwiseSeparableConvModule",
     "DropBlock",
     "DropPath",
+    "EvoNormS0",
+    "FilterResponseNorm2d",
     "FrozenBatchNorm2d",
     "GeneralizedAttention",
     "GhostModule",
