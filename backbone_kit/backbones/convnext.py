@@ -17,6 +17,7 @@ from ..layers import GRN, ActivationCfg, DropPath, build_activation_layer, build
 from ..layers.channels import make_divisible
 from ..layers.tracing import channels_first
 from .base import BACKBONES, Backbone
+from .ranges import check_range, check_rate
 from .recompute import recompute
 from .types import ConvCfg, NormCfg
 from .weights import InitCfg
@@ -134,8 +135,7 @@ class ConvNeXt(Backbone):
             pretrained=pretrained,
             init_cfg=init_cfg,
         )
-        if not 0 <= drop_path_rate < 1:
-            raise ConfigError(f"must be from 0 to less than 1, got {drop_path_rate}", ("drop_path_rate",))
+        check_rate("drop_path_rate", drop_path_rate)
         if gap_before_final_norm and output_norm != "each":
             raise ConfigError(
                 f"needs output_norm='each', got {output_norm!r}; set it to False", ("gap_before_final_norm",)
@@ -269,10 +269,10 @@ def _checked(arch: Arch) -> tuple[tuple[int, ...], tuple[int, ...]]:
     depths, channels = tuple(arch["depths"]), tuple(arch["channels"])
     if not depths or len(depths) != len(channels):
         raise ConfigError(f"needs as many depths as channels, at least one; got {depths} and {channels}", ("arch",))
-    for key, values in (("depths", depths), ("channels", channels)):
-        for index, value in enumerate(values):
-            if value < 1:
-                raise ConfigError(f"must be 1 or more, got {value}", ("arch", key, index))
+    with located("arch"):
+        for key, values in (("depths", depths), ("channels", channels)):
+            for index, value in enumerate(values):
+                check_range(key, value, path=(index,))
     return depths, channels
 
 

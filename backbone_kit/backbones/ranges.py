@@ -16,6 +16,12 @@ def check_range(name: str, value: int, least: int = 1, path: tuple[int, ...] = (
         raise ConfigError(f"must be {least} or more, got {value}", (name, *path))
 
 
+def check_rate(name: str, value: float) -> None:
+    """Refuses a probability that is not from 0 to less than 1."""
+    if not 0 <= value < 1:
+        raise ConfigError(f"must be from 0 to less than 1, got {value}", (name,))
+
+
 def per_stage(
     name: str,
     values: Sequence[T] | None,

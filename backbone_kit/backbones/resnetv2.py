@@ -18,7 +18,7 @@ from ..layers.average_pool import CeilAvgPool2d, SameAvgPool2d
 from ..layers.channels import make_divisible
 from .base import BACKBONES, Backbone
 from .convs import build_conv
-from .ranges import check_range
+from .ranges import check_range, check_rate
 from .recompute import recompute
 from .residual import BN, RELU
 from .types import ConvCfg, NormCfg
@@ -118,8 +118,7 @@ class ResNetV2(Backbone):
         for name, share in (("width_factor", width_factor), ("bottle_ratio", bottle_ratio)):
             if share <= 0:
                 raise ConfigError(f"must be more than 0, got {share}", (name,))
-        if not 0 <= drop_path_rate < 1:
-            raise ConfigError(f"must be from 0 to less than 1, got {drop_path_rate}", ("drop_path_rate",))
+        check_rate("drop_path_rate", drop_path_rate)
         types: dict[str, Any] = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg or BN, "act_cfg": act_cfg or RELU}
 
         before = make_divisible(stem_channels * width_factor)

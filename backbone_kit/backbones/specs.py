@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..layers import PluginCfg
 from .blocks import BasicBlock
-from .ranges import check_range, per_stage
+from .ranges import check_range, check_rate, per_stage
 from .residual import PluginEntry, ResidualBlock
 from .stage import StageSpec
 from .types import DeformableCfg
@@ -80,8 +80,7 @@ def stage_specs(
         wanted = f"{depths[-1]} dilations, one a block of the last stage"
         raise ConfigError(f"needs {wanted}, got {tuple(multi_grid)}", ("multi_grid",))
     for name, rate in (("drop_path_rate", drop_path_rate), ("drop_block_rate", drop_block_rate)):
-        if not 0 <= rate < 1:
-            raise ConfigError(f"must be from 0 to less than 1, got {rate}", (name,))
+        check_rate(name, rate)
     masks = [
         per_stage("stages", entry.get("stages"), num_stages, (True,) * num_stages, ("plugins", index))
         for index, entry in enumerate(plugins or ())
