@@ -8,38 +8,15 @@ leaves an `Inert`. Time and memory are bounded by the size of the pickle.
 
 from __future__ import annotations
 
-import codecs
 import mmap
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from .known import KNOWN, ArrayType, Damaged, Inert, Known, NumpyArray, plain_key
+from .literals import decimal, escaped_text, integer, old_text, quoted_text, text
 
-_VALUES = {b"N": None, b"\x88": True, b"\x89": False, b")": ()}
-_FRESH: dict[bytes, type] = {b"]": list, b"}": dict, b"\x8f": set}
-_NUMBERS = {b"K": "<B", b"M": "<H", b"J": "<i", b"G": ">d"}
-_EXTENSIONS = {b"\x82": "<B", b"\x83": "<H", b"\x84": "<i"}
-_SIZED: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
-    b"X": ("<I", lambda data: str(data, "utf-8", "surrogatepass")),
-    b"\x8c": ("<B", lambda data: str(data, "utf-8", "surrogatepass")),
-    b"\x8d": ("<Q", lambda data: str(data, "utf-8", "surrogatepass")),
-    b"T": ("<i", lambda data: data.decode("latin1")),  # strings of Python 2, which may hold the bytes of an array
-    b"U": ("<B", lambda data: data.decode("latin1")),
-    b"B": ("<I", bytes),
-    b"C": ("<B", bytes),
-    b"\x8e": ("<Q", bytes),
-    b"\x96": ("<Q", bytearray),
-    b"\x8a": ("<B", lambda data: int.from_bytes(data, "little", signed=True)),
-    b"\x8b": ("<i", lambda data: int.from_bytes(data, "little", signed=True)),
-}
-_LINES: dict[bytes, Callable[[bytes], Any]] = {
-    b"I": lambda line: {b"00": False, b"01": True}[line] if line in (b"00", b"01") else int(line),
-    b"L": lambda line: int(line.rstrip(b"L")),
-    b"F": float,
-    b"S": lambda line: codecs.escape_decode(line[1:-1])[0].decode("latin1"),
-    b"V": lambda line: str(line, "raw-unicode-escape"),
-}
+Handler = Callable[["Unpickler"], Any]
 
 
 class Unpickler:
@@ -165,9 +142,12 @@ class Unpickler:
         self._stack[-size]  # there are as many
         self._stack[-size:] = [tuple(self._stack[-size:])]
 
-    def _push_global(self) -> None:
+    def _named(self) -> Any:
         module, name = (self._line().decode() for _ in range(2))
-        self._push(self._global(module, name))
+        return self._global(module, name)
+
+    def _push_extension(self, size: str) -> None:
+        self._push(self._unknown(f"copyreg extension {self._number(size)}"))
 
     def _push_stack_global(self) -> None:
         name, module = self._stack.pop(), self._stack.pop()
@@ -184,9 +164,8 @@ class Unpickler:
             self._stack[-1] = self._unknown("a call with keywords")
 
     def _instance(self) -> None:
-        module, name = (self._line().decode() for _ in range(2))
-        arguments = tuple(self._pop_mark())
-        self._push(self._call(self._global(module, name), arguments))
+        kind = self._named()
+        self._push(self._call(kind, tuple(self._pop_mark())))
 
     def _object(self) -> None:
         kind, *arguments = self._pop_mark()
@@ -226,49 +205,67 @@ class Unpickler:
         self._set_items(items)
 
 
-def _push_value(value: Any) -> Callable[[Unpickler], None]:
-    return lambda self: self._push(value)
-
-
-def _push_fresh(kind: type) -> Callable[[Unpickler], None]:
-    return lambda self: self._push(kind())
-
-
-def _push_number(size: str) -> Callable[[Unpickler], None]:
+def _number(size: str) -> Handler:
     return lambda self: self._push(self._number(size))
 
 
-def _push_sized(size: str, convert: Callable[[bytes], Any]) -> Callable[[Unpickler], None]:
+def _sized(size: str, convert: Callable[[bytes], Any]) -> Handler:
+    """Bytes behind their number."""
     return lambda self: self._push(convert(self._take(self._number(size))))
 
 
-def _push_line(convert: Callable[[bytes], Any]) -> Callable[[Unpickler], None]:
+def _lined(convert: Callable[[bytes], Any]) -> Handler:
+    """Bytes up to the end of the line."""
     return lambda self: self._push(convert(self._line()))
 
 
-def _push_extension(size: str) -> Callable[[Unpickler], None]:
-    return lambda self: self._push(self._unknown(f"copyreg extension {self._number(size)}"))
-
-
-_STACK_HANDLERS: dict[bytes, Callable[[Unpickler], Any]] = {
-    b"\x80": lambda self: self._take(1),  # the protocol
-    b"\x95": lambda self: self._take(8),  # a frame, which promises that what follows is whole
+_OPCODES: dict[bytes, Handler] = {
+    # Values
+    b"N": lambda self: self._push(None),
+    b"\x88": lambda self: self._push(True),
+    b"\x89": lambda self: self._push(False),
+    b"K": _number("<B"),
+    b"M": _number("<H"),
+    b"J": _number("<i"),
+    b"G": _number(">d"),
+    b"I": _lined(decimal),
+    b"L": _lined(decimal),
+    b"F": _lined(float),
+    b"\x8a": _sized("<B", integer),
+    b"\x8b": _sized("<i", integer),
+    b"X": _sized("<I", text),
+    b"\x8c": _sized("<B", text),
+    b"\x8d": _sized("<Q", text),
+    b"V": _lined(escaped_text),
+    b"S": _lined(quoted_text),
+    b"T": _sized("<i", old_text),
+    b"U": _sized("<B", old_text),
+    b"B": _sized("<I", bytes),
+    b"C": _sized("<B", bytes),
+    b"\x8e": _sized("<Q", bytes),
+    b"\x96": _sized("<Q", bytearray),
+    # Containers
+    b")": lambda self: self._push(()),
+    b"\x85": lambda self: self._tuple(1),
+    b"\x86": lambda self: self._tuple(2),
+    b"\x87": lambda self: self._tuple(3),
+    b"t": lambda self: self._push(tuple(self._pop_mark())),
+    b"]": lambda self: self._push([]),
+    b"l": lambda self: self._push(self._pop_mark()),
+    b"a": lambda self: self._extend([self._stack.pop()]),
+    b"e": lambda self: self._extend(self._pop_mark()),
+    b"}": lambda self: self._push({}),
+    b"d": Unpickler._push_dict,
+    b"s": lambda self: self._set_items([self._stack.pop(), self._stack.pop()][::-1]),
+    b"u": lambda self: self._set_items(self._pop_mark()),
+    b"\x8f": lambda self: self._push(set()),
+    b"\x90": lambda self: self._extend(self._pop_mark()),
+    b"\x91": lambda self: self._push(frozenset(filter(plain_key, self._pop_mark()))),
+    # The stack and the memo
     b"(": Unpickler._mark,
     b"0": Unpickler._pop,
     b"1": Unpickler._pop_mark,
     b"2": lambda self: self._push(self._stack[-1]),
-    b"t": lambda self: self._push(tuple(self._pop_mark())),
-    b"\x85": lambda self: self._tuple(1),
-    b"\x86": lambda self: self._tuple(2),
-    b"\x87": lambda self: self._tuple(3),
-    b"l": lambda self: self._push(self._pop_mark()),
-    b"d": Unpickler._push_dict,
-    b"\x91": lambda self: self._push(frozenset(filter(plain_key, self._pop_mark()))),
-    b"a": lambda self: self._extend([self._stack.pop()]),
-    b"e": lambda self: self._extend(self._pop_mark()),
-    b"\x90": lambda self: self._extend(self._pop_mark()),
-    b"s": lambda self: self._set_items([self._stack.pop(), self._stack.pop()][::-1]),
-    b"u": lambda self: self._set_items(self._pop_mark()),
     b"g": lambda self: self._get(int(self._line())),
     b"h": lambda self: self._get(self._number("<B")),
     b"j": lambda self: self._get(self._number("<I")),
@@ -276,8 +273,14 @@ _STACK_HANDLERS: dict[bytes, Callable[[Unpickler], Any]] = {
     b"q": lambda self: self._put(self._number("<B")),
     b"r": lambda self: self._put(self._number("<I")),
     b"\x94": lambda self: self._put(len(self._memo)),
-    b"c": Unpickler._push_global,
+    b"\x80": lambda self: self._take(1),  # the protocol
+    b"\x95": lambda self: self._take(8),  # a frame, which promises that what follows is whole
+    # Objects
+    b"c": lambda self: self._push(self._named()),
     b"\x93": Unpickler._push_stack_global,
+    b"\x82": lambda self: self._push_extension("<B"),
+    b"\x83": lambda self: self._push_extension("<H"),
+    b"\x84": lambda self: self._push_extension("<i"),
     b"R": Unpickler._reduce,
     b"\x81": Unpickler._reduce,  # a new object of a class, as good as a call of it
     b"\x92": Unpickler._reduce_with_keywords,
@@ -287,17 +290,5 @@ _STACK_HANDLERS: dict[bytes, Callable[[Unpickler], Any]] = {
     b"P": lambda self: self._push(self._persistent(self._line())),
     b"Q": lambda self: self._push(self._persistent(self._stack.pop())),
 }
-_STOP = ord(b".")
-_HANDLERS: dict[int, Callable[[Unpickler], Any]] = {
-    ord(opcode): handler
-    for handlers in (
-        _STACK_HANDLERS,
-        {opcode: _push_value(value) for opcode, value in _VALUES.items()},
-        {opcode: _push_fresh(kind) for opcode, kind in _FRESH.items()},
-        {opcode: _push_number(size) for opcode, size in _NUMBERS.items()},
-        {opcode: _push_sized(*how) for opcode, how in _SIZED.items()},
-        {opcode: _push_line(convert) for opcode, convert in _LINES.items()},
-        {opcode: _push_extension(size) for opcode, size in _EXTENSIONS.items()},
-    )
-    for opcode, handler in handlers.items()
-}
+_HANDLERS = {ord(opcode): handler for opcode, handler in _OPCODES.items()}
+_STOP = ord(".")
