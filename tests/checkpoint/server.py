@@ -95,3 +95,19 @@ def content(
         return None
 
     return answer
+
+
+def chunked(data: bytes, chunks: int, whole: bool = True) -> Callable[[Any], Any]:
+    """A file of a length that is not said; `whole` tells whether its end is."""
+
+    def answer(handler: Any) -> None:
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        size = -(-len(data) // chunks)
+        for start in range(0, len(data), size):
+            piece = data[start : start + size]
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        handler.wfile.write(b"0\r\n\r\n" if whole else b"")
+
+    return answer

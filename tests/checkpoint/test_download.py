@@ -21,7 +21,7 @@ from backbone_kit.checkpoint import download, lock
 from backbone_kit.checkpoint.io import read_checkpoint
 from backbone_kit.checkpoint.transfer import _Redirects
 
-from .server import Server, content, status
+from .server import Server, chunked, content, status
 
 DATA = save({"w": torch.arange(2**16, dtype=torch.float32)})
 OTHER = save({"w": torch.zeros(2**16)})
@@ -63,6 +63,12 @@ def test_what_is_cut_short_is_gone_on_with(server: Server, etag: str | None, che
     assert fetch(url, HASH if checked else None).read_bytes() == DATA
     gone_on = etag == '"1"' or checked
     assert server.asked == [("/a.bin", None), ("/a.bin", f"bytes={HALF}-" if gone_on else None)]
+
+
+def test_a_file_whose_length_is_not_said_must_say_its_end(server: Server) -> None:
+    url = server.url("/a.bin", chunked(DATA, 3, whole=False), chunked(DATA, 3))
+    assert fetch(url).read_bytes() == DATA
+    assert len(server.asked) == 2
 
 
 def test_it_may_break_often_as_long_as_something_comes(server: Server) -> None:
