@@ -71,13 +71,16 @@ class Fusion(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps (N, C_i, H_i, W_i) to one (N, C, H, W), those of the target."""
-        y = maps[self.target]
-        size = y.shape[-2:]
+        own = maps[self.target]
+        size, y = own.shape[-2:], None
         for index, x in enumerate(maps):
-            if index != self.target:
-                z = self.get_submodule(str(index))(x)
-                y = y + (self._enlarged(z, 2 ** (index - self.target), size) if index > self.target else z)
-        out: Tensor = self.relu(y)
+            if index == self.target:
+                continue
+            z = getattr(self, str(index))(x)
+            if index > self.target:
+                z = self._enlarged(z, 2 ** (index - self.target), size)
+            y = own + z if y is None else y.add_(z)
+        out: Tensor = self.relu(own if y is None else y)
         return out
 
     def _enlarged(self, x: Tensor, factor: int, size: torch.Size) -> Tensor:
