@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from backbone_kit import ConfigError
+from backbone_kit import BACKBONES, ConfigError, build_backbone
 from backbone_kit.backbones.blocks import BasicBlock, Bottleneck
+from backbone_kit.backbones.residual import Position
 from backbone_kit.layers import PLUGIN_LAYERS, build_plugin_layer
 from backbone_kit.names import named_config, named_configs
+from backbone_kit.signature import parameters
 
 from ..torch_versions import dynamic_export
 from .graphs import compiles_trains_and_exports
@@ -115,6 +117,28 @@ def test_it_runs_at_every_position_of_every_block_twice(name: str, make: Any) ->
     assert seen == [width for _, width, _ in places]
     out.square().sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("position", get_args(Position))
+@pytest.mark.parametrize("kind", [kind for kind in sorted(BACKBONES) if "plugins" in parameters(BACKBONES.get(kind))])
+def test_every_family_gives_its_plugins_their_width(kind: str, position: str) -> None:
+    cfg = next(cfg for cfg in map(named_config, named_configs()) if cfg["type"] == kind)
+    shallow = {"layers": (1,) * cfg.get("num_stages", 4)} if "layers" in parameters(BACKBONES.get(kind)) else {}
+    entry = {"cfg": {"type": "SELayer", "postfix": "_new"}, "position": position}
+    try:
+        with torch.device("meta"):
+            net = build_backbone(cfg, plugins=[entry], **shallow).eval()
+    except ConfigError as error:  # a position that the blocks of this family have not
+        if position in ("after_conv1", "after_conv2") or "plugins[0].position: " not in str(error):
+            raise
+        return
+    ran: list[nn.Module] = []
+    plugins = [module for name, module in net.named_modules() if name.endswith("se_layer_new")]
+    for plugin in plugins:
+        plugin.register_forward_hook(lambda module, args, out: ran.append(module))
+    net(torch.empty(1, 3, 64, 64, device="meta"))
+    assert plugins
+    assert len(ran) == len(plugins)
 
 
 def test_each_has_a_config_that_uses_it() -> None:
