@@ -346,5 +346,6 @@ class Backbone(nn.Module):
             with located("init_cfg"):
                 initialize(self, self.init_cfg)
         if self._weights is not None:
-            self.load_report = load_checkpoint(self, self._weights.checkpoint, prefix=self._weights.prefix)
+            named = self._weights
+            self.load_report = load_checkpoint(self, named.checkpoint, prefix=named.prefix, adapt_stem=named.adapt_stem)
         self._initialized = True

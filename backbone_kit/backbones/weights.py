@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from ..errors import ConfigError
 from ..layers.weight_init import INITIALIZERS
@@ -19,11 +19,15 @@ class Pretrained:
     Args:
         checkpoint: A path that `load_checkpoint` can read.
         prefix: What stands before the backbone's keys in the checkpoint; None: found out.
+        adapt_stem: How a stem of another number of channels takes the weights: 'sum' or 'repeat'; None: not at all.
     """
 
-    def __init__(self, checkpoint: str, prefix: str | None = None) -> None:
+    def __init__(
+        self, checkpoint: str, prefix: str | None = None, adapt_stem: Literal["sum", "repeat"] | None = None
+    ) -> None:
         self.checkpoint = checkpoint
         self.prefix = prefix
+        self.adapt_stem = adapt_stem
 
 
 class _InitCfgChecker:

@@ -157,7 +157,10 @@ def _within(name: str, roots: Collection[str]) -> bool:
 
 
 def _parts(keys: Iterable[str], prefix: str, roots: Collection[str]) -> dict[str, int]:
-    """How many keys each part has: the first name behind what it shares with the backbone, two within a container."""
+    """How many keys each part has: the first name behind what it shares with the backbone, two within a container.
+
+    Of a name without dots, the first word counts: MMDetection 2's averages are called `ema_backbone_conv1_weight`, ….
+    """
     shared = prefix.split(".")[:-1]
     containers = {root.partition(".")[0] for root in roots if "." in root}
     parts: Counter[str] = Counter()
@@ -165,5 +168,6 @@ def _parts(keys: Iterable[str], prefix: str, roots: Collection[str]) -> dict[str
         words = key.split(".")
         common = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(words[:-1], shared))))
         length = 2 if common == len(shared) and words[common] in containers else 1
-        parts[".".join(words[common : common + length])] += 1
+        part = ".".join(words[common : common + length])
+        parts[part.partition("_")[0] if common + length >= len(words) else part] += 1
     return dict(parts)

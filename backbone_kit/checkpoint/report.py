@@ -60,7 +60,7 @@ class LoadReport:
             parts.append(f"{len(self.unexpected)} unexpected")
         if self.new:
             parts.append(f"new: {_keys(len(self.new))}, initialised by {', '.join(self.initialised_by)}")
-        aside = ", ".join(f"{part} {count}" for part, count in self.left_aside.items())
+        aside = few([f"{part} {count}" for part, count in self.left_aside.items()], 8)
         parts.append(f"left aside: {aside or 'nothing'}")
         if self.not_read:
             parts.append(f"{', '.join(self.not_read)} not read")

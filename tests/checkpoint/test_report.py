@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -35,6 +36,21 @@ def test_what_else_a_checkpoint_holds_is_said_not_to_be_read() -> None:
     report = load_checkpoint(small(), checkpoint)
     assert report.not_read == ("optimizer", "meta")
     assert report.verdict.endswith("left aside: nothing · optimizer, meta not read")
+
+
+def test_averages_that_lie_beside_the_net_are_one_part() -> None:
+    weights = small().state_dict()
+    averages = {f"ema_backbone_{key.replace('.', '_')}": value for key, value in weights.items()}
+    report = load_checkpoint(small(), {**{f"backbone.{key}": value for key, value in weights.items()}, **averages})
+    assert report.left_aside == {"ema": len(averages)}
+
+
+def test_a_config_can_ask_for_another_stem(tmp_path: Path) -> None:
+    weights = small().state_dict()
+    torch.save(weights, tmp_path / "a.pth")
+    net = small(in_channels=1, init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "a.pth"), adapt_stem="sum"))
+    net.init_weights()
+    torch.testing.assert_close(net.conv1.weight.data, weights["conv1.weight"].sum(1, keepdim=True))
 
 
 def test_stages_that_the_model_does_not_have_are_left_aside() -> None:

@@ -65,6 +65,9 @@ CONVNEXT = (
 )
 CONVNEXT_SIGNS = alike("downsample_layers.0.0.weight", "stages.0.0.depthwise_conv.weight")
 
+VGG_SIGNS = alike("features.0.weight")
+VGG_HEADS = same("classifier.{k}.{p}")
+
 LAYOUT = Layout(
     "mmdet",
     "MMDetection's and MMSegmentation's, and this library's own",
@@ -82,6 +85,7 @@ LAYOUT = Layout(
             heads=FC,
         ),
         Table("HRNet", HRNET_SIGNS, same(*HRNET) + same(*BLOCK, *ADDED, at=IN_BLOCK), heads=HRNET_HEADS),
+        Table("VGG", VGG_SIGNS, same("features.{k}.{p}"), heads=VGG_HEADS),
         Table("ConvNeXt", CONVNEXT_SIGNS, same(*CONVNEXT), heads=FC, borrowed=True),
         Table("GhostNet", GHOSTNET_SIGNS, same(*GHOSTNET), heads=GHOSTNET_HEADS, borrowed=True),
         Table("GhostNetV3", GHOSTNET_V3_SIGNS, same(*GHOSTNET), heads=GHOSTNET_HEADS, borrowed=True),

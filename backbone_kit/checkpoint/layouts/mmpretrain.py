@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import product
 
 from ..table import Layout, Rule, Table, same
-from .mmdet import ADDED, BLOCK, CONVNEXT, CONVNEXT_SIGNS, HRNET, HRNET_HEADS, HRNET_SIGNS, IN_BLOCK, STEM
+from .mmdet import ADDED, BLOCK, CONVNEXT, CONVNEXT_SIGNS, HRNET, HRNET_HEADS, HRNET_SIGNS, IN_BLOCK, STEM, VGG_HEADS
 
 HEADS = (Rule("fc.{p}", "head.fc.{p}"),)
 LAYERS = tuple(name for name in (*BLOCK, *ADDED) if not name.startswith("downsample"))
@@ -36,6 +36,25 @@ def _pooled(stages: tuple[int, ...]) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
+VGG_CONVS = ((1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4))
+"""Convolutions of each stage of VGG-11, 13, 16 and 19."""
+
+
+def _vgg(convs: tuple[int, ...], norm: bool) -> Table:
+    """Layers are counted through; there, a convolution with its norm and activation is one."""
+    rules: list[Rule] = []
+    ours = theirs = 0
+    for count in convs:
+        for _ in range(count):
+            rules.append(Rule(f"features.{ours}.{{p}}", f"features.{theirs}.conv.{{p}}"))
+            if norm:
+                rules.append(Rule(f"features.{ours + 1}.{{p}}", f"features.{theirs}.bn.{{p}}"))
+            ours, theirs = ours + 2 + norm, theirs + 1
+        ours, theirs = ours + 1, theirs + 1  # the pool
+    signs = [(rule.ours.format(p="weight"), rule.theirs.format(p="weight")) for rule in (rules[0], rules[-1])]
+    return Table(f"VGG-{3 + sum(convs)}", tuple(signs), (*rules, *VGG_HEADS))
+
+
 LAYOUT = Layout(
     "mmpretrain",
     "mmpretrain's",
@@ -58,6 +77,7 @@ LAYOUT = Layout(
         ),
         Table("ResNet", (PLAIN_SIGN, BLOCK_SIGN), (*PLAIN, *same(*BLOCK, *ADDED, at=IN_BLOCK)), heads=HEADS),
         Table("HRNet", HRNET_SIGNS, same(*HRNET) + same(*BLOCK, *ADDED, at=IN_BLOCK), heads=HRNET_HEADS),
+        *(_vgg(convs, norm) for convs in VGG_CONVS for norm in (True, False)),
         Table("ConvNeXt", CONVNEXT_SIGNS, same(*CONVNEXT), heads=HEADS),
     ),
     wrapper="backbone.",

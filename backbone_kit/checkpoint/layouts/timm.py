@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..table import Layout, Rule, Table, alike, same
+from torch import Tensor
+
+from ..table import Layout, Rule, Table, View, alike, same
 from .families import is_regnet
 from .mmdet import (
     BLOCK,
@@ -18,7 +20,17 @@ from .mmdet import (
     POOL,
     SK,
     STEM,
+    VGG_SIGNS,
 )
+
+
+def _over_7x7(weight: Tensor) -> Tensor:
+    return weight.reshape(len(weight), -1, 7, 7)
+
+
+def _as_1x1(weight: Tensor) -> Tensor:
+    return weight[:, :, None, None]
+
 
 ATTENTION = (
     Rule(IN_BLOCK + "se_layer.conv{i}.conv.{p}", IN_BLOCK + "se.fc{i}.{p}"),
@@ -69,6 +81,14 @@ def _sk_table(stem: tuple[str, str], rules: tuple[Rule, ...], conv: int) -> Tabl
     return Table("SKResNet", (stem, *alike(kernel)), rules + IN_SK_BLOCK, heads=FC)
 
 
+VGG_HEADS = (  # the classifier's layers, as convolutions
+    Rule("classifier.0.weight", "pre_logits.fc1.weight", View(ours=lambda x: x.flatten(1), theirs=_over_7x7)),
+    Rule("classifier.0.bias", "pre_logits.fc1.bias"),
+    Rule("classifier.3.weight", "pre_logits.fc2.weight", View(ours=lambda x: x.flatten(1), theirs=_as_1x1)),
+    Rule("classifier.3.bias", "pre_logits.fc2.bias"),
+    Rule("classifier.6.{p}", "head.fc.{p}"),
+)
+
 LAYOUT = Layout(
     "timm",
     "timm's",
@@ -93,6 +113,7 @@ LAYOUT = Layout(
             heads=FC,
         ),
         *(_sk_table(*stem, conv) for stem in SK_STEMS for conv in (1, 2)),
+        Table("VGG", VGG_SIGNS, same("features.{k}.{p}"), heads=VGG_HEADS),
         Table("HRNet", HRNET_SIGNS, same(*HRNET) + IN_TIMM_BLOCK, heads=HRNET_HEADS),
         Table(
             "ConvNeXt",

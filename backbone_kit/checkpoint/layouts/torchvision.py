@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..table import Layout, Rule, Table, View, alike, same
 from .families import is_regnet
-from .mmdet import FC, IN_BLOCK, STEM
+from .mmdet import FC, IN_BLOCK, STEM, VGG_HEADS, VGG_SIGNS
 
 IN_REGNET = "trunk_output.block{s}.block{s}-{j}."
 CHANNELS = View(ours=lambda x: x.flatten(), theirs=lambda x: x[:, None, None])
@@ -51,6 +51,7 @@ LAYOUT = Layout(
             same(*STEM) + same("conv{i}.{p}", "bn{i}.{p}", "downsample.{k}.{p}", at=IN_BLOCK),
             heads=FC,
         ),
+        Table("VGG", VGG_SIGNS, same("features.{k}.{p}"), heads=VGG_HEADS),
         Table(
             "ConvNeXt",
             (
