@@ -31,6 +31,7 @@ FREE = {"cli"}  # may import anything, and nobody imports them
 # Inside backbones/, each file may import those above it; every other file is a family, and imports no sister.
 LADDER = [
     {"levels", "weights", "first_step", "recompute", "types", "ranges", "anti_alias"},
+    {"parts"},
     {"base", "residual", "convs", "ghost_bottleneck"},
     {"blocks", "stem"},
     {"stage"},

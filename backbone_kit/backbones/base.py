@@ -7,7 +7,7 @@ initialisation, weights and true metadata.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,13 +20,14 @@ from ..layers.weight_init import initialize
 from ..registry import Registry
 from ..signature import check_arguments, parameters
 from .first_step import warn_of_initial_statistics, warn_of_unloaded_weights
-from .levels import FeatureInfo, Part, normalized_indices
+from .levels import normalized_indices
+from .parts import Parts
 from .weights import InitCfg, split_init_cfg
 
 BACKBONES = Registry("backbone")
 
 
-class Backbone(nn.Module):
+class Backbone(Parts):
     """A stem and stages that turn a picture into maps at several strides.
 
     A subclass calls this constructor first, then `add_stem` once, then `add_stage` for each of `self.stages_to_build`.
@@ -97,117 +98,13 @@ class Backbone(nn.Module):
         self.norm_eval = norm_eval
         self.init_cfg, self._weights = split_init_cfg(init_cfg, pretrained)
         self.load_report: LoadReport | None = None
-        self.stem_names: tuple[str, ...] = ()
-        self.pool_names: tuple[str, ...] = ()
-        self.stage_names: tuple[str, ...] = ()
-        self.feature_info: tuple[FeatureInfo, ...] = ()
-        self.parts: tuple[Part, ...] = ()
         self._built_on_meta = False
         self._before_first_step = True
         self._initialized = self.init_cfg is None and self._weights is None
 
-    # Building
+    # Initialising
 
-    def add_stem(self, layers: Mapping[str, nn.Module], *, channels: int, stride: int) -> None:
-        """Registers the stem, initialised and, from `frozen_stages=0` on, frozen.
-
-        Args:
-            layers: Its layers by name, in the order in which they run; the map after the last one is the level 'stem'.
-                None at all: that level is the picture.
-            channels: Channels of that map.
-            stride: Its stride in input pixels.
-        """
-        self.stem_names = tuple(layers)
-        self._add_part("stem", layers, channels, stride)
-
-    def add_pool(self, layers: Mapping[str, nn.Module], *, stride: int) -> None:
-        """Registers what runs between the level 'stem' and the first stage; it freezes with the stem.
-
-        Args:
-            layers: Its layers by name; they keep the number of channels.
-            stride: Stride of its output in input pixels.
-        """
-        self.pool_names = tuple(layers)
-        self._add_part("pool", layers, self.feature_info[0].channels, stride, is_level=False)
-
-    def add_stage(
-        self,
-        name: str,
-        stage: nn.Module | Mapping[str, nn.Module],
-        *,
-        channels: int,
-        stride: int,
-        out: Mapping[str, nn.Module] | None = None,
-        is_level: bool = True,
-        blocks: int | None = None,
-    ) -> None:
-        """Registers the next stage, initialised and, where `frozen_stages` reaches it, frozen.
-
-        Args:
-            name: Its name as a level.
-            stage: A module from map to map, which gets that name as a layer too; or several by their own names, in the
-                order in which they run.
-            channels: Channels of its output.
-            stride: Stride of its output in input pixels.
-            out: Layers by name that its map goes through on its way out, and only there: a norm of each output, say.
-            is_level: Whether its output is a level; False where `add_level` says what it gives instead.
-            blocks: How many blocks are stacked in it; None: the children of its last module.
-        """
-        if not self.feature_info:
-            raise RuntimeError(f"add_stage({name!r}) comes before add_stem; a backbone begins with its stem")
-        layers = stage if isinstance(stage, Mapping) else {name: stage}
-        if blocks is None:
-            blocks = len(list([*layers.values()][-1].children()))
-        self.stage_names += (name,)
-        self._add_part(name, layers, channels, stride, out=out, is_level=is_level, blocks=blocks)
-
-    def add_level(
-        self,
-        name: str,
-        layers: Mapping[str, nn.Module],
-        *,
-        channels: int,
-        stride: int,
-        out: Mapping[str, nn.Module] | None = None,
-    ) -> None:
-        """Registers one more level of the last stage; it freezes with that stage.
-
-        Args:
-            name: Its name.
-            layers: Layers by name that run after those before; none where it is another view of the same output.
-            channels: Channels of its map.
-            stride: Its stride in input pixels.
-            out: Layers by name that lead to its map, and to nothing else.
-        """
-        self._add_part(name, layers, channels, stride, out=out)
-
-    def _add_part(
-        self,
-        name: str,
-        layers: Mapping[str, nn.Module],
-        channels: int,
-        stride: int,
-        *,
-        out: Mapping[str, nn.Module] | None = None,
-        is_level: bool = True,
-        blocks: int = 0,
-    ) -> None:
-        position, out = len(self.stage_names), out or {}
-        part = Part(name, tuple(layers), tuple(out), int(channels), int(stride), position, is_level, blocks)
-        self.parts += (part,)
-        if is_level:
-            self.feature_info += (FeatureInfo(name, part.channels, part.stride),)
-        for path, module in {**layers, **out}.items():
-            self._add(position, path, module)
-
-    def _add(self, position: int, name: str, module: nn.Module) -> None:
-        parent: nn.Module = self
-        *containers, child = name.split(".")
-        for container in containers:
-            if container not in parent._modules:
-                parent.add_module(container, nn.Sequential())
-            parent = parent.get_submodule(container)
-        parent.add_module(child, module)
+    def _added(self, module: nn.Module, position: int) -> None:
         self._hold(position, module)
         self._built_on_meta |= any(parameter.is_meta for parameter in module.parameters())
         self.default_init(module)
@@ -276,25 +173,6 @@ class Backbone(nn.Module):
         """The maps of all levels by name: the stem's, before any pooling, and those of the stages."""
         maps = self._maps(x, range(-1, len(self.feature_info) - 1))
         return {info.name: y for info, y in zip(self.feature_info, maps.values())}
-
-    def _maps(self, x: Tensor, levels: Collection[int]) -> dict[int, Tensor]:
-        """The maps of these levels, the stem's being -1; what comes after the last one does not run."""
-        maps: dict[int, Tensor] = {}
-        level = -1
-        for part in self.parts:
-            x = self._run(part.modules, x)
-            if part.is_level:
-                if level in levels:
-                    maps[level] = self._run(part.out, x)
-                if len(maps) == len(levels):
-                    break
-                level += 1
-        return maps
-
-    def _run(self, names: tuple[str, ...], x: Tensor) -> Tensor:
-        for name in names:
-            x = self.get_submodule(name)(x)
-        return x
 
     @property
     def out_channels(self) -> tuple[int, ...]:

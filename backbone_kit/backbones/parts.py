@@ -1,0 +1,153 @@
+"""`Parts`: the layers of a backbone, registered part by part, and the maps that come out of them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Mapping
+
+from torch import Tensor, nn
+
+from .levels import FeatureInfo, Part
+
+
+class Parts(nn.Module):
+    """A stem and stages, one after the other, and the levels of features that come out on the way.
+
+    Attributes:
+        parts: What was added, in the order in which it runs.
+        feature_info: The levels, the stem first.
+        stem_names, pool_names, stage_names: Names of the stem's layers, the pool's layers, the stages.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem_names: tuple[str, ...] = ()
+        self.pool_names: tuple[str, ...] = ()
+        self.stage_names: tuple[str, ...] = ()
+        self.feature_info: tuple[FeatureInfo, ...] = ()
+        self.parts: tuple[Part, ...] = ()
+
+    @abstractmethod
+    def _added(self, module: nn.Module, position: int) -> None:
+        """What happens to a module once it is registered; `position`: 0 for the stem and the pool, k for stage k."""
+
+    def add_stem(self, layers: Mapping[str, nn.Module], *, channels: int, stride: int) -> None:
+        """Registers the stem, initialised and, from `frozen_stages=0` on, frozen.
+
+        Args:
+            layers: Its layers by name, in the order in which they run; the map after the last one is the level 'stem'.
+                None at all: that level is the picture.
+            channels: Channels of that map.
+            stride: Its stride in input pixels.
+        """
+        self.stem_names = tuple(layers)
+        self._add_part("stem", layers, channels, stride)
+
+    def add_pool(self, layers: Mapping[str, nn.Module], *, stride: int) -> None:
+        """Registers what runs between the level 'stem' and the first stage; it freezes with the stem.
+
+        Args:
+            layers: Its layers by name; they keep the number of channels.
+            stride: Stride of its output in input pixels.
+        """
+        self.pool_names = tuple(layers)
+        self._add_part("pool", layers, self.feature_info[0].channels, stride, is_level=False)
+
+    def add_stage(
+        self,
+        name: str,
+        stage: nn.Module | Mapping[str, nn.Module],
+        *,
+        channels: int,
+        stride: int,
+        out: Mapping[str, nn.Module] | None = None,
+        is_level: bool = True,
+        blocks: int | None = None,
+    ) -> None:
+        """Registers the next stage, initialised and, where `frozen_stages` reaches it, frozen.
+
+        Args:
+            name: Its name as a level.
+            stage: A module from map to map, which gets that name as a layer too; or several by their own names, in the
+                order in which they run.
+            channels: Channels of its output.
+            stride: Stride of its output in input pixels.
+            out: Layers by name that its map goes through on its way out, and only there: a norm of each output, say.
+            is_level: Whether its output is a level; False where `add_level` says what it gives instead.
+            blocks: How many blocks are stacked in it; None: the children of its last module.
+        """
+        if not self.feature_info:
+            raise RuntimeError(f"add_stage({name!r}) comes before add_stem; a backbone begins with its stem")
+        layers = stage if isinstance(stage, Mapping) else {name: stage}
+        if blocks is None:
+            blocks = len(list([*layers.values()][-1].children()))
+        self.stage_names += (name,)
+        self._add_part(name, layers, channels, stride, out=out, is_level=is_level, blocks=blocks)
+
+    def add_level(
+        self,
+        name: str,
+        layers: Mapping[str, nn.Module],
+        *,
+        channels: int,
+        stride: int,
+        out: Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        """Registers one more level of the last stage; it freezes with that stage.
+
+        Args:
+            name: Its name.
+            layers: Layers by name that run after those before; none where it is another view of the same output.
+            channels: Channels of its map.
+            stride: Its stride in input pixels.
+            out: Layers by name that lead to its map, and to nothing else.
+        """
+        self._add_part(name, layers, channels, stride, out=out)
+
+    def _add_part(
+        self,
+        name: str,
+        layers: Mapping[str, nn.Module],
+        channels: int,
+        stride: int,
+        *,
+        out: Mapping[str, nn.Module] | None = None,
+        is_level: bool = True,
+        blocks: int = 0,
+    ) -> None:
+        position, out = len(self.stage_names), out or {}
+        part = Part(name, tuple(layers), tuple(out), int(channels), int(stride), position, is_level, blocks)
+        self.parts += (part,)
+        if is_level:
+            self.feature_info += (FeatureInfo(name, part.channels, part.stride),)
+        for path, module in {**layers, **out}.items():
+            self._add(position, path, module)
+
+    def _add(self, position: int, name: str, module: nn.Module) -> None:
+        parent: nn.Module = self
+        *containers, child = name.split(".")
+        for container in containers:
+            if container not in parent._modules:
+                parent.add_module(container, nn.Sequential())
+            parent = parent.get_submodule(container)
+        parent.add_module(child, module)
+        self._added(module, position)
+
+    def _maps(self, x: Tensor, levels: Collection[int]) -> dict[int, Tensor]:
+        """The maps of these levels, the stem's being -1; what comes after the last one does not run."""
+        maps: dict[int, Tensor] = {}
+        level = -1
+        for part in self.parts:
+            x = self._run(part.modules, x)
+            if part.is_level:
+                if level in levels:
+                    maps[level] = self._run(part.out, x)
+                if len(maps) == len(levels):
+                    break
+                level += 1
+        return maps
+
+    def _run(self, names: tuple[str, ...], x: Tensor) -> Tensor:
+        for name in names:
+            x = self.get_submodule(name)(x)
+        return x
