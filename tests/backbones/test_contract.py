@@ -13,10 +13,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbone_kit import BACKBONES, backbones, build_backbone, list_backbones
 from backbone_kit.backbones import Backbone
+from backbone_kit.layers import fuse_conv_bn
 from backbone_kit.names import TABLE, named_config, named_configs
 from backbone_kit.signature import parameters
 
 from ..torch_versions import dynamic_export
+from .test_peers import randomized
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*running statistics that are still 0 and 1")
 CONFIGS = {name: named_config(name) for name in list_backbones()}
@@ -232,3 +234,12 @@ def test_copies_are_independent(kind: str) -> None:
         nn.init.zeros_(next(net.parameters()))
         x = torch.randn(1, 3, 64, 64)
         assert not torch.equal(net(x)[0], twin(x)[0])
+
+
+@per_class
+@torch.no_grad()
+def test_norms_fold_into_the_convolutions_before_them(kind: str) -> None:
+    net = randomized(tiny(kind).double())
+    x = torch.randn(1, 3, 64, 64).double()
+    for fused, ours in zip(fuse_conv_bn(net, x)(x), net(x)):
+        torch.testing.assert_close(fused, ours, rtol=1e-8, atol=1e-8)

@@ -9,6 +9,7 @@ from torch import nn
 
 from backbone_kit.layers import Conv2dAdaptivePadding, build_conv_layer
 
+from ..torch_versions import dynamic_export
 from .graphs import compiles_trains_and_exports
 
 SHAPES = [
@@ -44,6 +45,7 @@ def test_stride_1_pads_within_the_convolution():
     assert Conv2dAdaptivePadding(4, 6, 3, dilation=2).padding == (2, 2)
 
 
+@dynamic_export
 @pytest.mark.parametrize("shape", [dict(kernel_size=3, stride=2), dict(kernel_size=3)])
 def test_compiles_and_exports(shape):
     layer = Conv2dAdaptivePadding(2, 3, **shape)
