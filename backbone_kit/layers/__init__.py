@@ -25,6 +25,7 @@ from .norm_act import EvoNormS0, FilterResponseNorm2d
 from .padding import PADDING_LAYERS, PaddingCfg, build_padding_layer
 from .plugin import PLUGIN_LAYERS, PluginCfg, build_plugin_layer
 from .rectified_conv import RFConv2d
+from .rms_norm import RMSNorm2d, SimpleNorm2d
 from .se_layer import SELayer
 from .selective_kernel import SelectiveKernel
 from .split_attention import RSoftmax, SplitAttentionConv2d
@@ -63,9 +64,11 @@ __all__ = [
     "PaddingCfg",
     "PluginCfg",
     "RFConv2d",
+    "RMSNorm2d",
     "RSoftmax",
     "SELayer",
     "SelectiveKernel",
+    "SimpleNorm2d",
     "SplitAttentionConv2d",
     "StdConv2d",
     "build_activation_layer",

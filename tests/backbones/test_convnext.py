@@ -85,6 +85,8 @@ def test_a_frozen_stage_takes_its_downsampling_and_its_norm_along() -> None:
 NAMES = {
     "convnext_atto": (),
     "convnext_atto_ols": (),
+    "convnext_atto_rms": (),
+    "convnext_zepto_rms_ols": (),
     "convnext_nano_ols": pytest.mark.slow,
     "convnext_tiny": pytest.mark.slow,
     "convnext_tiny_hnf": pytest.mark.slow,
@@ -140,6 +142,10 @@ def test_a_timm_name_is_timms_net(name: str) -> None:
 
 
 TIMMS = [name for name in list_backbones("*convnext*") if not name.endswith("_normed")]
+
+
+def test_the_names_are_timms() -> None:
+    assert set(TIMMS) == {*timm.list_models("*convnext*", module="convnext")}
 
 
 @pytest.mark.parametrize("name", TIMMS)
