@@ -174,8 +174,8 @@ class RegNet(ResNet):
         stem_channels: int = 32,
         base_channels: Literal[32] = 32,
         strides: Sequence[int] | None = None,
-        deep_stem: Literal[False] = False,
         *,
+        deep_stem: Literal[False] = False,
         se_ratio: float = 0.0,
         **kwargs: Any,
     ) -> None:
