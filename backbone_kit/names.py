@@ -76,7 +76,7 @@ def list_backbones(pattern: str = "*") -> list[str]:
         pattern: With `*` and `?` as in file names.
 
     Examples:
-        >>> list_backbones('resnet1??')
-        ['resnet101', 'resnet152']
+        >>> list_backbones('vgg1?')
+        ['vgg11', 'vgg13', 'vgg16', 'vgg19']
     """
     return [name for name in named_configs() if fnmatch.fnmatchcase(name, pattern)]

@@ -111,7 +111,7 @@ def test_a_name_is_a_net_to_train_and_a_file_says_what_it_says() -> None:
 
 def test_names_are_listed_and_an_unknown_one_suggests_the_nearest() -> None:
     assert {"resnet18", "resnet50_caffe_c4", "resnet101_dcnv2"} <= set(list_backbones())
-    assert list_backbones("resnet1??") == ["resnet101", "resnet152"]
+    assert list_backbones("vgg1?") == ["vgg11", "vgg13", "vgg16", "vgg19"]
     with pytest.raises(ConfigError, match=r"'resnt50' is neither a file nor a model name; did you mean 'resnet50'\?"):
         build_backbone("resnt50")
 
