@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .words import few
+
+_STAGE = re.compile(r"[^.]*(?:\.\d+(?=\.\d+\.))?")
 
 
 @dataclass(frozen=True)
@@ -89,13 +92,15 @@ class LoadReport:
 
 
 def by_stage(keys: Iterable[str]) -> str:
-    """How many keys each part of a net has, in order.
+    """How many keys each part of a net has, in order; stages within a container count as parts.
 
     Examples:
         >>> by_stage(['conv1.weight', 'layer1.0.conv1.weight', 'layer1.0.bn1.weight'])
         'conv1 1, layer1 2'
+        >>> by_stage(['stages.0.0.gamma', 'stages.1.0.gamma'])
+        'stages.0 1, stages.1 1'
     """
-    counts = Counter(key.partition(".")[0] for key in keys)
+    counts = Counter(_STAGE.match(key)[0] for key in keys)  # type: ignore[index]
     return ", ".join(f"{part} {count}" for part, count in counts.items())
 
 

@@ -259,3 +259,26 @@ def test_a_part_of_a_detector_is_converted_alone() -> None:
         convert_state_dict(detector, target="detectron2")
     converted = convert_state_dict(detector, target="detectron2", prefix="backbone")
     assert set(converted) == set(convert_state_dict(weights, target="detectron2"))
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "module.",
+        "_orig_mod.",
+        "backbone.body.",
+        "backbone.bottom_up.",
+        "encoder.model.",
+        "_backbone.",
+        "graph_module.",
+        "module.encoder_q.",
+    ],
+)
+def test_a_layout_is_found_behind_any_wrapper(prefix: str) -> None:
+    weights = timm.create_model("resnet18d", num_classes=0).state_dict()
+    wrapped = {prefix + key: value for key, value in weights.items()}
+    assert detect_layout(wrapped) == "timm"
+    net = build_backbone("resnet18_v1d")
+    report = load_checkpoint(net, {**wrapped, "roi_heads.box.weight": torch.zeros(1), "pixel_mean": torch.zeros(3)})
+    assert (report.layout, report.prefix, report.left_aside) == ("timm", prefix, {"roi_heads": 1, "pixel": 1})
+    assert torch.equal(net.stem[7].bias, weights["bn1.bias"])
