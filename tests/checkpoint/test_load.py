@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from backbone_kit import CheckpointError, load_checkpoint
 from backbone_kit.backbones import ResNet
+from backbone_kit.checkpoint import read_checkpoint
 
 
 def small(**options: Any) -> ResNet:
@@ -132,6 +133,16 @@ def test_a_model_without_memory_takes_the_tensors_of_a_file(tmp_path: Path) -> N
     assert [p.requires_grad for p in net.parameters()] == [p.requires_grad for p in small(frozen_stages=1).parameters()]
     x = torch.randn(1, 3, 32, 32)
     assert all(torch.equal(a, b) for a, b in zip(net.eval()(x), source(x)))
+
+
+def test_a_models_memory_is_the_mapped_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_file(small().state_dict(), tmp_path / "a.safetensors")
+    checkpoint = read_checkpoint(tmp_path / "a.safetensors")
+    monkeypatch.setattr("backbone_kit.checkpoint.load.read_checkpoint", lambda *args, **kwargs: checkpoint)
+    with torch.device("meta"):
+        net = small()
+    load_checkpoint(net, tmp_path / "a.safetensors")
+    assert all(value.data_ptr() == checkpoint.tensors[key].data_ptr() for key, value in net.state_dict().items())
 
 
 def test_a_model_without_memory_gets_its_own_copy_of_a_state_dict() -> None:
