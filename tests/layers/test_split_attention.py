@@ -55,6 +55,18 @@ def test_cardinal_groups_attend_to_their_own_channels():
         torch.testing.assert_close(weights[:, :, group], logits.exp() / logits.exp().sum(1, keepdim=True))
 
 
+def test_dropblock_drops_behind_the_first_norm_while_training():
+    plain = fresh(8, 6, 3, padding=1, radix=0).eval()
+    layer = SplitAttentionConv2d(8, 6, 3, padding=1, radix=0, dropblock_prob=0.3).double()
+    layer.load_state_dict(plain.state_dict())
+    x = torch.randn(4, 8, 16, 16).double()
+    torch.testing.assert_close(layer.eval()(x), plain(x))
+    layer.dropblock.train()
+    assert (layer(x) == 0).double().mean() - (plain(x) == 0).double().mean() > 0.05
+    with pytest.raises(ConfigError, match="dropblock_warmup: has no effect without dropblock_prob"):
+        SplitAttentionConv2d(8, 6, 3, dropblock_warmup=5)
+
+
 def test_radix_0_is_the_convolution_its_norm_and_the_activation():
     layer, x = fresh(8, 6, 3, padding=1, groups=2, radix=0), torch.randn(2, 8, 5, 5).double()
     assert sorted({key.split(".")[0] for key in layer.state_dict()}) == ["bn0", "conv"]
@@ -91,6 +103,19 @@ def test_one_picture_cannot_train_its_batchnorm_and_the_message_says_what_can_be
         layer(x)
     layer.bn1.eval()
     assert layer(x).shape == (1, 8, 4, 4)
+
+
+@pytest.mark.parametrize(("processes", "refused"), [(1, True), (2, False)])
+def test_one_picture_a_process_trains_a_norm_that_others_share(processes, refused, monkeypatch):
+    layer = SplitAttentionConv2d(8, 8, 3, norm_cfg=dict(type="SyncBN"))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group=None: processes)
+    monkeypatch.setattr(nn.SyncBatchNorm, "forward", lambda self, x: x)  # it needs a GPU
+    if refused:
+        with pytest.raises(ValueError, match="cannot train on one picture"):
+            layer(torch.randn(1, 8, 6, 6))
+    else:
+        assert layer(torch.randn(1, 8, 6, 6)).shape == (1, 8, 4, 4)
 
 
 def test_running_stats_let_one_picture_train():
