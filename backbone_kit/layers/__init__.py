@@ -29,6 +29,7 @@ from .rms_norm import RMSNorm2d, SimpleNorm2d
 from .se_layer import SELayer
 from .selective_kernel import SelectiveKernel
 from .split_attention import RSoftmax, SplitAttentionConv2d
+from .switchable_conv import SAConv2d
 from .weight_init import INITIALIZERS, initialize
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "RFConv2d",
     "RMSNorm2d",
     "RSoftmax",
+    "SAConv2d",
     "SELayer",
     "SelectiveKernel",
     "SimpleNorm2d",

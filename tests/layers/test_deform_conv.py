@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import deform_conv2d as compiled
 
 from backbone_kit import ConfigError
+from backbone_kit.checkpoint import load_checkpoint
 from backbone_kit.layers import DCN, DCNv2, build_conv_layer, deform_conv2d
 
 from ..torch_versions import dynamic_export
@@ -192,6 +193,14 @@ def test_layers_have_mmdets_state_dict() -> None:
         "conv_offset.weight": (9, 8, 3, 1),
         "conv_offset.bias": (9,),
     }
+
+
+@pytest.mark.parametrize("kind", ["DCN", "DCNv2", "SAC"])
+def test_a_pretrained_net_may_lack_what_moves_the_taps(kind: str) -> None:
+    net = build_conv_layer(dict(type=kind), 8, 12, 3, padding=1, bias=False)
+    report = load_checkpoint(net, {"weight": torch.randn(12, 8, 3, 3)})
+    assert {key.split(".")[0] for key in report.new} == set(net.brings_new) & set(dir(net))
+    assert report.missing == ()
 
 
 @pytest.mark.parametrize("kind", ["DCN", "DCNv2"])
