@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .deform_samples import MARGIN, pixel_rows
+from .tracing import is_exporting
 
 
 def plain_product(input: Tensor, share: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor) -> Tensor:
@@ -17,7 +18,7 @@ def plain_product(input: Tensor, share: Tensor, weight: Tensor, bias: Tensor | N
 
     Args:
         input: The map, shape (N, C, H, W).
-        share, index: As `corners` gives them.
+        share, index: As `corners` gives them; in one part.
         weight: The kernel, shape (O, C/groups, kh, kw).
         bias: Shape (O,), or None.
 
@@ -25,16 +26,19 @@ def plain_product(input: Tensor, share: Tensor, weight: Tensor, bias: Tensor | N
         Shape (N, O, H', W').
     """
     rows = pixel_rows(input, index.shape[5])
-    shares = share.to(rows.dtype).unsqueeze(-1).unbind(-2)
-    top_left, *others = (rows[which] * factor for which, factor in zip(index.unbind(-1), shares))
-    samples = sum(others, top_left)  # (parts, N, H', W', K / parts, G, C/G)
+    factors = share.to(rows.dtype).unsqueeze(-1).unbind(-2)
+    top_left, *others = (F.embedding(where, rows) * factor for where, factor in zip(index.unbind(-1), factors))
+    samples = sum(others, top_left).squeeze(0)  # of one part: (N, H', W', K, G, C/G)
 
-    out_channels, group_channels, *kernel_size = weight.shape
-    taps, groups = kernel_size[0] * kernel_size[1], input.shape[1] // group_channels
-    pixels = samples.movedim(0, 3).reshape(-1, taps, groups, group_channels).permute(2, 0, 1, 3)
-    kernel = weight.reshape(groups, -1, group_channels, taps).permute(0, 3, 2, 1)
+    groups = input.shape[1] // weight.shape[1]
+    by_tap = weight.flatten(2).transpose(1, 2).flatten(1)
+    by_group = torch.unflatten(samples.flatten(4), 4, (groups, -1)).transpose(3, 4)  # (N, H', W', groups, K, C/groups)
+    if is_exporting():  # which cannot prove for every size what it takes to merge N, H' and W'
+        return F.conv2d(by_group.flatten(3).permute(0, 3, 1, 2), by_tap[..., None, None], bias, groups=groups)
     # inductor cannot size a convolution of any number of pixels
-    out = (pixels.flatten(2) @ kernel.flatten(1, 2)).transpose(0, 1).reshape(*index.shape[1:4], out_channels)
+    columns = by_group.permute(3, 0, 1, 2, 4, 5).flatten(4).flatten(1, 3)
+    out = columns @ torch.unflatten(by_tap, 0, (groups, -1)).transpose(1, 2)
+    out = out.transpose(0, 1).reshape(*index.shape[1:4], len(weight))
     return (out if bias is None else out + bias.to(out.dtype)).permute(0, 3, 1, 2)
 
 
@@ -92,7 +96,9 @@ class FastProduct(torch.autograd.Function):
 
 
 def _differentiable_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    out = plain_product(*ctx.saved_tensors)
+    input, share, weight, bias, index = ctx.saved_tensors
+    whole = [torch.cat(tuple(t), 3).unsqueeze(0) for t in (share, index)]  # parts are rows of the kernel
+    out = plain_product(input, whole[0], weight, bias, whole[1])
     needed = [tensor for tensor, wanted in zip(ctx.saved_tensors, ctx.needs_input_grad) if wanted]
     grads = iter(torch.autograd.grad(out, needed, grad, create_graph=True))
     return tuple(next(grads) if wanted else None for wanted in ctx.needs_input_grad)

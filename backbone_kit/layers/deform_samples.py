@@ -92,5 +92,5 @@ def _positions(offset: Tensor, geometry: Geometry, parts: int) -> tuple[Tensor, 
 
 def _by_sample(x: Tensor, groups: int, parts: int, values: int) -> Tensor:
     """`offset` or `mask`, (N, G·K·values, H', W'), by sample: (parts, N, H', W', K / parts, G, values)."""
-    by_pixel = torch.unflatten(x.permute(0, 2, 3, 1).contiguous(), -1, (groups, parts, -1, values))
-    return by_pixel.permute(4, 0, 1, 2, 5, 3, 6)
+    split = torch.unflatten(x, 1, (groups, parts, -1, values))
+    return split.permute(2, 0, 5, 6, 3, 1, 4).contiguous()

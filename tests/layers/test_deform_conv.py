@@ -266,6 +266,17 @@ def test_layers_export_for_any_size(groups: dict[str, int]) -> None:
     torch.testing.assert_close(program.module()(x), net(x), rtol=1e-4, atol=1e-5)
 
 
+@dynamic_export
+@pytest.mark.parametrize("kind", ["DCN", "DCNv2"])
+def test_layers_export_for_any_size_behind_strides(kind: str) -> None:
+    convs = [nn.Conv2d(3, 8, 3, 2, 1), *(nn.Conv2d(8, 8, 3, 2, 1) for _ in range(2))]
+    net = nn.Sequential(*convs, layer(kind)).eval()
+    any_size = {0: torch.export.Dim("n", min=1), 2: torch.export.Dim("h", min=64), 3: torch.export.Dim("w", min=64)}
+    program = torch.export.export(net, (torch.randn(2, 3, 96, 128),), dynamic_shapes=(any_size,))
+    x = torch.randn(3, 3, 65, 97)
+    torch.testing.assert_close(program.module()(x), net(x), rtol=1e-4, atol=1e-5)
+
+
 def test_layers_run_on_the_meta_device() -> None:
     assert layer("DCNv2").to("meta")(torch.empty(2, 8, 9, 7, device="meta")).shape == (2, 12, 5, 4)
 
