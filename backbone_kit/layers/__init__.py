@@ -22,6 +22,7 @@ from .layer_norm import LayerNorm2d
 from .non_local import NonLocal2d
 from .norm import NORM_LAYERS, NormCfg, build_norm_layer
 from .norm_act import EvoNormS0, FilterResponseNorm2d
+from .onnx_deform_conv import onnx_deform_conv
 from .padding import PADDING_LAYERS, PaddingCfg, build_padding_layer
 from .plugin import PLUGIN_LAYERS, PluginCfg, build_plugin_layer
 from .rectified_conv import RFConv2d
@@ -82,5 +83,6 @@ __all__ = [
     "freeze_batch_norms",
     "fuse_conv_bn",
     "initialize",
+    "onnx_deform_conv",
     "thaw_batch_norms",
 ]

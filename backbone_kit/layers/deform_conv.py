@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .deform_product import FastProduct, plain_product
 from .deform_samples import MARGIN, Geometry, corners
+from .onnx_deform_conv import deform_conv_node, is_node_wanted
 
 
 def deform_conv2d(
@@ -61,6 +62,8 @@ def deform_conv2d(
         raise ValueError(f"`mask` has {mask.shape[1]} channels; it needs {taps * groups}, half of what `offset` has")
     kernel = (weight.shape[2], weight.shape[3])
     geometry = Geometry(kernel, _pair(stride), _pair(padding), _pair(dilation), groups)
+    if is_node_wanted():
+        return deform_conv_node(input, offset, weight, bias, mask, geometry)
     if _recorded() or input.device.type not in ("cpu", "cuda", "meta"):
         index, share = corners(input.shape, offset, mask, geometry, 1, torch.int64)
         return plain_product(input, share, weight, bias, index)

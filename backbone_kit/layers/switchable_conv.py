@@ -116,5 +116,5 @@ def _reflected(x: Tensor, margin: int) -> Tensor:
     for axis in (2, 3):
         last = x.shape[axis] - 1
         place = torch.arange(-margin, last + margin + 1, device=x.device).abs()
-        x = x.index_select(axis, last - (last - place % max(2 * last, 1)).abs())
+        x = x.index_select(axis, (last - (last - place).abs()).abs().clamp(max=last))  # at margin 2 enough for all
     return x
