@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
@@ -40,7 +40,7 @@ def find_reading(state_dict: Mapping[str, Tensor], source: str = AUTO, prefix: s
         CheckpointError: There is none, or two parts of the file are read alike.
     """
     layouts = list(LAYOUTS.values()) if source == AUTO else [find_layout(source)]
-    found = list(readings(state_dict.keys(), layouts, prefix))
+    found = [reading for reading in readings(state_dict.keys(), layouts, prefix) if _knows_most(reading, state_dict)]
     if not found:
         place = "" if prefix is None else f" under {prefix!r}"
         whose = "any layout here" if source == AUTO else f"{layouts[0].name}'s layout"
@@ -51,6 +51,11 @@ def find_reading(state_dict: Mapping[str, Tensor], source: str = AUTO, prefix: s
     if len(starts) > 1:
         raise CheckpointError(f"has a backbone's keys under {few(sorted(map(repr, starts)))}; pass prefix='...'")
     return best[0]
+
+
+def _knows_most(reading: Reading, keys: Iterable[str]) -> bool:
+    """Whether most keys behind the prefix have names; some are the same in nets that have nothing to do with it."""
+    return 2 * len(reading.names) > sum(key.startswith(reading.prefix) for key in keys) - len(reading.heads)
 
 
 def _rank(reading: Reading) -> tuple[int, bool]:

@@ -126,6 +126,8 @@ def test_weights_load_and_compute_the_same_and_go_back(case: str) -> None:
 
 
 CONVERTED = {
+    "timm-resnetv2": (partial(timm.create_model, "resnetv2_18"), "timm"),
+    "timm-resnetv2-deep": (partial(timm.create_model, "resnetv2_18d"), "timm"),
     "timm-vgg": (partial(timm.create_model, "vgg11_bn", num_classes=10), "timm"),
     "torchvision-vgg": (partial(torchvision_net, "vgg13"), "torchvision"),
     "timm-regnetx": (partial(timm.create_model, "regnetx_002"), "timm"),
@@ -242,6 +244,8 @@ def test_what_a_layout_cannot_hold_is_named() -> None:
         convert_state_dict({**weights, "neck.conv.weight": torch.zeros(1)}, source="torchvision", target="timm")
     with pytest.raises(CheckpointError, match="has no keys of any layout here, only: a"):
         convert_state_dict({"a": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match="has no keys of any layout here"):  # the first key is detectron2's, too
+        detect_layout({"stem.conv1.weight": torch.zeros(1), "body.0.weight": torch.zeros(1)})
     with pytest.raises(CheckpointError, match=r"unknown layout 'detectron'; .*did you mean 'detectron2'"):
         convert_state_dict(weights, target="detectron")
     instance = build_from_cfg(dict(R18, norm_cfg=dict(type="IN", affine=True)), BACKBONES).state_dict()

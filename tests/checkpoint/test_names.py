@@ -10,7 +10,15 @@ from backbone_kit import build_backbone, list_backbones
 from backbone_kit.checkpoint.load import examine
 
 FAST = {"resnet18", "resnet50_gn", "convnext_tiny", "convnext_tiny_hnf", "convnextv2_atto", "hrnet_w18_small"}
-FAST |= {"ghostnet_100", "ghostnetv2_100", "resnetrs50", "seresnet50", "ecaresnet50d", "res2net50d"}
+FAST |= {
+    "ghostnet_100",
+    "ghostnetv2_100",
+    "resnetrs50",
+    "seresnet50",
+    "resnetv2_50x1_bit",
+    "ecaresnet50d",
+    "res2net50d",
+}
 NAMES = [name for name in list_backbones() if timm.is_model(name)]
 
 

@@ -65,6 +65,11 @@ CONVNEXT = (
 )
 CONVNEXT_SIGNS = alike("downsample_layers.0.0.weight", "stages.0.0.depthwise_conv.weight")
 
+RESNETV2 = ("stem.{rest}", "stages.{s}.blocks.{j}.{rest}", "norm.{p}")
+RESNETV2_SIGNS = tuple(
+    alike(stem, "stages.0.blocks.0.norm1.weight") for stem in ("stem.conv.weight", "stem.conv1.weight")
+)
+
 VGG_SIGNS = alike("features.0.weight")
 VGG_HEADS = same("classifier.{k}.{p}")
 
@@ -87,6 +92,10 @@ LAYOUT = Layout(
         Table("HRNet", HRNET_SIGNS, same(*HRNET) + same(*BLOCK, *ADDED, at=IN_BLOCK), heads=HRNET_HEADS),
         Table("VGG", VGG_SIGNS, same("features.{k}.{p}"), heads=VGG_HEADS),
         Table("ConvNeXt", CONVNEXT_SIGNS, same(*CONVNEXT), heads=FC, borrowed=True),
+        *(
+            Table("ResNetV2", signs, same(*RESNETV2), heads=same("head.fc.{p}"), borrowed=True)
+            for signs in RESNETV2_SIGNS
+        ),
         Table("GhostNet", GHOSTNET_SIGNS, same(*GHOSTNET), heads=GHOSTNET_HEADS, borrowed=True),
         Table("GhostNetV3", GHOSTNET_V3_SIGNS, same(*GHOSTNET), heads=GHOSTNET_HEADS, borrowed=True),
         Table(

@@ -18,6 +18,8 @@ from .mmdet import (
     HRNET_SIGNS,
     IN_BLOCK,
     POOL,
+    RESNETV2,
+    RESNETV2_SIGNS,
     SK,
     STEM,
     VGG_SIGNS,
@@ -131,6 +133,7 @@ LAYOUT = Layout(
             (*CONVNEXT, Rule("norm3.{p}", "norm_pre.{p}")),
             heads=(Rule("fc.{p}", "head.fc.{p}"),),
         ),
+        *(Table("ResNetV2", signs, same(*RESNETV2), heads=same("head.fc.{p}")) for signs in RESNETV2_SIGNS),
         Table("GhostNet", GHOSTNET_SIGNS, same(*GHOSTNET), heads=GHOSTNET_HEADS),
         Table("GhostNetV3", GHOSTNET_V3_SIGNS, same(*GHOSTNET), heads=GHOSTNET_HEADS),
         Table(
