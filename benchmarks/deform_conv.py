@@ -92,7 +92,8 @@ class Problem:
     def unfolded(self) -> Tensor:
         columns = F.unfold(self.leaves["x"], KERNEL, padding=1)
         groups = self.case.groups
-        kernel = self.leaves["weight"].flatten(1).unflatten(0, (groups, -1)).repeat(2, 1, 1)
+        kernel = self.leaves["weight"].flatten(1).unflatten(0, (groups, -1))
+        kernel = kernel.expand(2, -1, -1) if groups == 1 else kernel.repeat(2, 1, 1)
         return torch.bmm(kernel, columns.reshape(2 * groups, -1, columns.shape[2])).view(self.grad.shape)
 
     def runs(self) -> dict[str, Callable[[], Tensor]]:
