@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ..errors import located
 from ..layers import ActivationCfg, build_activation_layer, build_norm_layer
+from ..layers.conv_norm import Chain
 from ..layers.tracing import is_exporting
 from .convs import build_conv
 from .stage import build_downsample
@@ -155,4 +156,4 @@ def conv_3x3(
     if act_cfg is not None:
         with located("act_cfg"):
             layers.append(build_activation_layer(act_cfg))
-    return nn.Sequential(*layers)
+    return Chain(*layers)

@@ -16,6 +16,7 @@ from ..errors import located
 from ..layers import ActivationCfg, GhostModule, build_activation_layer
 from ..layers.branches import build_branch, merged_branches, sum_of_branches
 from ..layers.channels import make_divisible
+from ..layers.conv_norm import Chain, run_layers
 from ..layers.ghost import conv_norm, same_padding
 from ..layers.ghost_branches import NUM_BRANCHES, GhostBranches
 from .recompute import recompute
@@ -79,7 +80,7 @@ class GhostBottleneck(nn.Module):
             self.conv_dw, self.bn_dw = conv_norm(mid_channels, mid_channels, groups=mid_channels, **spatial, **types)
         self.se = SqueezeExcite(mid_channels, se_ratio, act_cfg) if se_ratio else None
         self.ghost2 = ghost(mid_channels, out_channels, dilation=dilation * stride if dilates else dilation, **types)
-        self.shortcut = nn.Sequential()
+        self.shortcut = Chain()
         if self.strided or in_channels != out_channels:
             self.shortcut.extend(conv_norm(in_channels, in_channels, groups=in_channels, **spatial, **types))
             self.shortcut.extend(conv_norm(in_channels, out_channels, kernel_size=1, **types))
@@ -93,7 +94,7 @@ class GhostBottleneck(nn.Module):
         if self.dw_rpr_scale is not None:
             out = sum_of_branches(self._dw_branches(), out)
         elif self.strided:
-            out = self.bn_dw(self.conv_dw(out))
+            out = run_layers((self.conv_dw, self.bn_dw), out)
         if self.se is not None:
             out = self.se(out)
         out = self.ghost2(out)

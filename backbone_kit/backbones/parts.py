@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
+from ..layers.conv_norm import run_layers
 from .levels import FeatureInfo, Part
 
 
@@ -148,6 +149,4 @@ class Parts(nn.Module):
         return maps
 
     def _run(self, names: tuple[str, ...], x: Tensor) -> Tensor:
-        for name in names:
-            x = self.get_submodule(name)(x)
-        return x
+        return run_layers(map(self.get_submodule, names), x)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
-from ..layers.tracing import is_exporting
+from ..layers.tracing import is_traced
 
 
 def recompute(block: nn.Module, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -26,17 +26,13 @@ def recompute(block: nn.Module, function: Callable[[Tensor], Tensor], x: Tensor)
         function: From map to map.
         x: Its input; it need not require a gradient.
     """
-    if not torch.is_grad_enabled() or _is_traced(x) or (torch.compiler.is_compiling() and _counts(block)):
+    if not torch.is_grad_enabled() or is_traced(x) or (torch.compiler.is_compiling() and _counts(block)):
         return function(x)
     if torch.compiler.is_compiling():  # there the updates are functional: they happen once, whatever is recomputed
         y: Tensor = checkpoint(function, x, use_reentrant=False)
     else:
         y = checkpoint(function, x, use_reentrant=False, context_fn=partial(_contexts, block))
     return y
-
-
-def _is_traced(x: Tensor) -> bool:
-    return isinstance(x, torch.fx.Proxy) or torch.jit.is_tracing() or is_exporting()  # type: ignore[attr-defined,no-untyped-call]
 
 
 def _counts(block: nn.Module) -> bool:

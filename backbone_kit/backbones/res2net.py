@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, located
 from ..layers import build_norm_layer
+from ..layers.conv_norm import conv_norm
 from .base import BACKBONES
 from .blocks import Bottleneck
 from .convs import build_conv, build_spatial_conv
@@ -89,7 +90,7 @@ class Bottle2neck(ResidualBlock):
         for part, conv, norm in zip(slices, self.convs, self.bns, strict=True):
             if done and not self.first:
                 part = part + done[-1]
-            done.append(self.relu(norm(conv(part))))
+            done.append(self.relu(conv_norm(conv, norm, part)))
         out = self.plugged("after_conv2", torch.cat([*done, self.last(last)], dim=1))
         return self.plugged("after_conv3", self.conv_norm(3, out))
 

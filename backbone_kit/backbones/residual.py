@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, located
 from ..layers import ActivationCfg, DropPath, PluginCfg, build_activation_layer, build_norm_layer
+from ..layers.conv_norm import conv_norm
 from ..layers.plugin import build_plugin_layer
 from .recompute import recompute
 from .types import NormCfg
@@ -110,8 +111,7 @@ class ResidualBlock(nn.Module, ABC):
 
     def conv_norm(self, index: int, x: Tensor) -> Tensor:
         """The i-th convolution of f and its norm, counted from 1."""
-        y: Tensor = self.norm(index)(getattr(self, f"conv{index}")(x))
-        return y
+        return conv_norm(getattr(self, f"conv{index}"), self.norm(index), x)
 
     def layer(self, index: int, x: Tensor) -> Tensor:
         """The i-th convolution with all that follows it: norm, activation, pool, and the plugins between them."""

@@ -16,6 +16,7 @@ from ..errors import ConfigError, located
 from ..layers import ActivationCfg, DropPath, build_activation_layer, build_norm_layer
 from ..layers.average_pool import CeilAvgPool2d, SameAvgPool2d
 from ..layers.channels import make_divisible
+from ..layers.conv_norm import conv_norm
 from .base import BACKBONES, Backbone
 from .convs import build_conv
 from .ranges import check_range, check_rate
@@ -189,12 +190,12 @@ class PreActBlock(nn.Module):
         return recompute(self, self._sum, x) if self.with_cp else self._sum(x)
 
     def _sum(self, x: Tensor) -> Tensor:
-        y = shortcut = x
-        for index in range(1, self.convs + 1):
-            y = self.act(self.get_submodule(f"norm{index}")(y))
-            if index == 1 and self.downsample is not None:
-                shortcut = self.downsample(y)
-            y = self.get_submodule(f"conv{index}")(y)
+        y: Tensor = self.act(self.get_submodule("norm1")(x))
+        shortcut = x if self.downsample is None else self.downsample(y)
+        for index in range(1, self.convs):
+            conv, norm = (self.get_submodule(name) for name in (f"conv{index}", f"norm{index + 1}"))
+            y = self.act(conv_norm(conv, norm, y))
+        y = self.get_submodule(f"conv{self.convs}")(y)
         if self.drop_path is not None:
             y = self.drop_path(y)
         return y + shortcut

@@ -11,6 +11,7 @@ from torch import nn
 from ..errors import located
 from ..layers import build_norm_layer
 from ..layers.average_pool import CeilAvgPool2d, SameAvgPool2d
+from ..layers.conv_norm import Chain
 from .convs import build_conv
 from .residual import PluginEntry, ResidualBlock
 from .types import ConvCfg, DeformableCfg, NormCfg
@@ -131,4 +132,4 @@ def build_downsample(
         padding = (stride - 1 + spacing * (side - 1)) // 2
         conv = build_conv(conv_cfg, in_channels, out_channels, side, stride=stride, padding=padding, dilation=spacing)
     with located("norm_cfg"):
-        return nn.Sequential(*pool, conv, build_norm_layer(norm_cfg, out_channels)[1])
+        return Chain(*pool, conv, build_norm_layer(norm_cfg, out_channels)[1])

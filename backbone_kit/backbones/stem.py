@@ -9,6 +9,7 @@ from torch import nn
 
 from ..errors import ConfigError, located
 from ..layers import ActivationCfg, build_activation_layer, build_norm_layer
+from ..layers.conv_norm import Chain
 from .convs import build_conv
 from .ranges import check_range
 from .types import ConvCfg, NormCfg
@@ -89,7 +90,7 @@ def triple_3x3(
             layers.append(build_norm_layer(norm_cfg, after)[1])
         with located("act_cfg"):
             layers.append(build_activation_layer(act_cfg))
-    return {"stem": nn.Sequential(*layers)}
+    return {"stem": Chain(*layers)}
 
 
 def max_pool(channels: int, anti_alias: Callable[[int, int], nn.Module] | None = None) -> nn.Module:
@@ -117,4 +118,4 @@ def pool_conv(
     with located("norm_cfg"):
         norm = build_norm_layer(norm_cfg, channels)[1]
     with located("act_cfg"):
-        return nn.Sequential(conv, *pools, norm, build_activation_layer(act_cfg))
+        return Chain(conv, *pools, norm, build_activation_layer(act_cfg))

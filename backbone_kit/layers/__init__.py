@@ -6,6 +6,7 @@ from .cbam import CBAM
 from .context_block import ContextBlock
 from .conv import CONV_LAYERS, ConvCfg, build_conv_layer
 from .conv_module import ConvModule
+from .conv_norm import fold_norms
 from .conv_ws import ConvAWS2d, ConvWS2d, StdConv2d
 from .dcn import DCN, DCNv2
 from .deform_conv import deform_conv2d
@@ -80,6 +81,7 @@ __all__ = [
     "build_padding_layer",
     "build_plugin_layer",
     "deform_conv2d",
+    "fold_norms",
     "freeze_batch_norms",
     "fuse_conv_bn",
     "initialize",

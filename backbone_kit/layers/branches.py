@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ConfigError, located
 from .conv import ConvCfg, build_conv_layer
+from .conv_norm import Chain
 from .frozen_batch_norm import FrozenBatchNorm2d, scale_and_shift
 from .norm import NormCfg, build_norm_layer
 
@@ -30,7 +31,7 @@ def build_branch(
         conv = build_conv_layer(conv_cfg, in_channels, out_channels, bias=False, **shape)
     with located("norm_cfg"):
         name, norm = build_norm_layer(norm_cfg, out_channels, postfix=1)
-    return nn.Sequential(OrderedDict({"conv": conv, name: norm}))
+    return Chain(OrderedDict({"conv": conv, name: norm}))
 
 
 def sum_of_branches(branches: Iterable[nn.Module], x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from ..errors import ConfigError, did_you_mean
 from ..signature import check_arguments, parameters
 from .activation import ACTIVATION_LAYERS, ActivationCfg, build_activation_layer
 from .conv import ConvCfg, build_conv_layer
+from .conv_norm import run_layers
 from .norm import NormCfg, build_norm_layer
 from .padding import PADDING_LAYERS, build_padding_layer
 from .plugin import PLUGIN_LAYERS
@@ -118,10 +119,7 @@ class ConvModule(nn.Module):
             norm: False leaves the norm out.
         """
         wanted = {"conv": True, "norm": norm, "act": activate}
-        for step, name in self._steps:
-            if wanted[step]:
-                x = getattr(self, name)(x)
-        return x
+        return run_layers((getattr(self, name) for step, name in self._steps if wanted[step]), x)
 
 
 def _check(**arguments: Any) -> None:

@@ -16,6 +16,7 @@ from torch.nn.modules.utils import _pair
 from ..errors import ConfigError, located
 from .activation import ActivationCfg, build_activation_layer
 from .conv import CONV_LAYERS, ConvCfg, build_conv_layer
+from .conv_norm import Chain
 from .norm import NormCfg, build_norm_layer
 
 
@@ -117,11 +118,11 @@ class GhostModule(GhostMaps):
         types: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
         super().__init__(in_channels, out_channels)
         cheap: dict[str, Any] = dict(kernel_size=dw_size, padding=same_padding(dw_size, dilation), dilation=dilation)
-        self.primary_conv = nn.Sequential(
+        self.primary_conv = Chain(
             *conv_norm(in_channels, channels, bias=bias, **shape, **types),
             *_activation(act_cfg),
         )
-        self.cheap_operation = nn.Sequential(
+        self.cheap_operation = Chain(
             *conv_norm(channels, channels * (ratio - 1), bias=bias, groups=channels, **cheap, **types),
             *_activation(act_cfg),
         )
@@ -138,7 +139,7 @@ class GhostModule(GhostMaps):
         return y
 
 
-class DFCAttention(nn.Sequential):
+class DFCAttention(Chain):
     """The gate of GhostNetV2: fully connected layers along rows and columns, as 1x5 and 5x1 depthwise convolutions.
 
     It looks at means over windows of 2x2 pixels, and is as large as the map that it gates by repetition.
@@ -180,7 +181,7 @@ class DFCAttention(nn.Sequential):
     def forward(self, x: Tensor, out: Tensor) -> Tensor:  # type: ignore[override]
         """The gate for `out`, from the map `x` that `out` was made of; shaped as `out`."""
         windows = [min(side, size) for side, size in zip(self.window, x.shape[-2:])]  # a map may be smaller than one
-        gate: Tensor = super().forward(F.avg_pool2d(x, windows))  # type: ignore[no-untyped-call]
+        gate: Tensor = super().forward(F.avg_pool2d(x, windows))
         return F.interpolate(gate.sigmoid(), size=out.shape[-2:], mode="nearest")
 
 

@@ -11,6 +11,7 @@ from ..errors import located
 from .activation import ActivationCfg, build_activation_layer
 from .branches import build_branch, merged_branches, sum_of_branches
 from .conv import ConvCfg
+from .conv_norm import Chain
 from .ghost import DFCAttention, GhostMaps, GhostModule, same_padding
 from .norm import NormCfg, build_norm_layer
 
@@ -88,8 +89,8 @@ class GhostBranches(GhostMaps):
         """
         with torch.device("meta"):
             module = GhostModule(self.in_channels, self.out_channels, 1)
-        module.primary_conv = nn.Sequential(merged_branches(self.primary_rpr_conv), self.primary_activation)
-        module.cheap_operation = nn.Sequential(merged_branches(self._cheap_branches()), self.cheap_activation)
+        module.primary_conv = Chain(merged_branches(self.primary_rpr_conv), self.primary_activation)
+        module.cheap_operation = Chain(merged_branches(self._cheap_branches()), self.cheap_activation)
         module.short_conv = self.short_conv
         for new in (module, module.primary_conv, module.cheap_operation):
             new.training = self.training

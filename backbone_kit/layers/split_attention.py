@@ -14,6 +14,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from ..errors import ConfigError, located
 from .activation import ActivationCfg, build_activation_layer
 from .conv import ConvCfg, build_conv_layer
+from .conv_norm import conv_norm
 from .drop_block import DropBlock
 from .norm import NormCfg, build_norm_layer
 
@@ -155,7 +156,7 @@ class SplitAttentionConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """As the class says."""
-        x = self.norm0(self.conv(x))
+        x = conv_norm(self.conv, self.norm0, x)
         if self.dropblock is not None:
             x = self.dropblock(x)
         x = self.relu(x)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from backbone_kit.backbones import ResNet
 
+from ..kept import kept_bytes
+
 pytestmark = pytest.mark.filterwarnings("ignore:.*running statistics that are still 0 and 1")
 
 
@@ -24,23 +26,6 @@ def step(net: nn.Module, x: Tensor) -> dict[str, Tensor]:
     sum(out.square().mean() for out in net(x)).backward()
     gradients = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
     return gradients | dict(net.named_buffers())
-
-
-def kept_bytes(net: nn.Module, x: Tensor) -> int:
-    """Bytes of activations that a forward keeps for backward."""
-    storages: dict[int, int] = {}
-    own = {p.untyped_storage().data_ptr() for p in [*net.parameters(), *net.buffers()]}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        outputs = net(x)
-    del outputs
-    return sum(storages.values())
 
 
 @pytest.mark.parametrize(
