@@ -24,6 +24,7 @@ ALLOWED = {
     "checkpoint": {"errors"},
     "backbones": {"checkpoint", "config", "errors", "layers", "names", "openmmlab", "registry", "signature"},
     "heads": {"backbones", "checkpoint", "errors"},
+    "finetune": {"backbones", "errors", "layers", "signature"},
     "analysis": set(),
 }
 FREE = {"adapters", "cli"}  # may import anything, and nobody imports them

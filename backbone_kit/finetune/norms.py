@@ -1,0 +1,59 @@
+"""One kind of norm for another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ..errors import ConfigError
+from ..layers import FrozenBatchNorm2d, NormCfg, build_norm_layer
+from ..layers.norm import NORM_LAYERS
+from ..layers.replace import replace_modules
+from ..signature import parameters
+
+KINDS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
+
+
+def convert_norms(model: nn.Module, norm_cfg: NormCfg) -> nn.Module:
+    """Replaces the BatchNorms of maps, synchronised and frozen ones too, under the names that they have.
+
+    The new norms keep what they have in common with the old: weight, bias, statistics, eps, momentum, whether they
+    train. BN, SyncBN and FrozenBN compute the same in eval mode; GN starts with BatchNorm's weight and bias, and has to
+    be trained. Classes derived from BatchNorm are left alone, as they do something else besides.
+
+    Args:
+        model: Changed in place; hooks on the replaced layers are lost.
+        norm_cfg: `dict(type='FrozenBN')`, `dict(type='SyncBN')`, `dict(type='GN', num_groups=32)`, ...; what it says
+            replaces what the old norms have.
+
+    Returns:
+        `model`, or the new norm where `model` itself is a BatchNorm.
+
+    Raises:
+        ConfigError: No such norm can be built for some layer, or statistics are missing. Nothing is replaced then.
+
+    Examples:
+        >>> from backbone_kit import build_backbone
+        >>> convert_norms(build_backbone('resnet18'), dict(type='GN', num_groups=32)).layer1[0].bn1
+        GroupNorm(32, 64, eps=1e-05, affine=True...)
+    """
+    old = {name: layer for name, layer in model.named_modules() if type(layer) in KINDS}
+    return replace_modules(model, {layer: _converted(layer, norm_cfg, name) for name, layer in old.items()})
+
+
+def _converted(old: Any, norm_cfg: NormCfg, name: str) -> nn.Module:
+    kind = norm_cfg.get("type")
+    kind = NORM_LAYERS.get(kind) if isinstance(kind, str) else kind
+    taken = parameters(kind) if callable(kind) else ()
+    kept = {key: getattr(old, key) for key in ("eps", "momentum", "affine") if key in taken and hasattr(old, key)}
+    _, new = build_norm_layer({**kept, **norm_cfg}, old.num_features)
+    if isinstance(new, FrozenBatchNorm2d) and old.running_mean is None:
+        raise ConfigError(f"{name} has no running statistics to freeze", ("norm_cfg",))
+    for like in (old.running_mean, old.weight):
+        if like is not None:
+            new.to(like)
+    new.load_state_dict(old.state_dict(), strict=False)
+    if "requires_grad" not in norm_cfg and isinstance(old.weight, nn.Parameter):
+        new.requires_grad_(old.weight.requires_grad)
+    return new.train(old.training)
