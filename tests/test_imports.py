@@ -26,6 +26,7 @@ ALLOWED = {
     "heads": {"backbones", "checkpoint", "errors"},
     "finetune": {"backbones", "errors", "layers", "signature"},
     "analysis": set(),
+    "optimize": {"backbones", "errors", "layers"},
 }
 FREE = {"adapters", "cli"}  # may import anything, and nobody imports them
 

@@ -1,0 +1,113 @@
+"""prepare_for_inference: the backbone's own maps in eval mode are the reference."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from backbone_kit.backbones import GhostNet, ResNet
+from backbone_kit.errors import ConfigError
+from backbone_kit.layers.ghost_branches import GhostBranches
+from backbone_kit.optimize import prepare_for_inference
+
+from ..backbones.test_contract import per_class, tiny
+from ..backbones.test_folding import has_pairs, settled
+
+X = torch.rand(2, 3, 96, 64)
+
+
+def resnet(**options: Any) -> ResNet:
+    return settled(ResNet(50, layers=(1, 1, 1, 1), base_channels=16, **options))  # type: ignore[return-value]
+
+
+def norms(net: nn.Module) -> int:
+    return sum(isinstance(module, _BatchNorm) for module in net.modules())
+
+
+@per_class
+def test_every_backbone_gives_its_maps_with_fewer_layers(kind: str) -> None:
+    net = settled(tiny(kind))
+    state = copy.deepcopy(net.state_dict())
+    prepared = prepare_for_inference(net, X, compiled=False)
+    assert net.training
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+    assert (prepared.out_channels, prepared.out_strides) == (net.out_channels, net.out_strides)
+    assert (norms(prepared) < norms(net)) or not has_pairs(net, X)
+    x = torch.rand(1, 3, 64, 96)
+    net.eval()
+    with torch.no_grad():
+        for ours, expected in zip(prepared(x), net(x), strict=True):
+            torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+
+
+def test_it_runs_in_channels_last_without_gradients() -> None:
+    prepared = prepare_for_inference(resnet(), X, compiled=False)
+    maps = prepared(X)
+    assert not any(out.requires_grad for out in maps)
+    assert all(out.is_contiguous(memory_format=torch.channels_last) for out in maps)
+    assert norms(prepared) == 0
+
+
+def test_it_computes_in_the_dtype_that_is_asked_for() -> None:
+    net = resnet()
+    maps = prepare_for_inference(net, X, torch.bfloat16, compiled=False)(X)
+    for ours, expected in zip(maps, net.eval()(X)):
+        assert ours.dtype is torch.bfloat16
+        assert (ours - expected).norm() < 0.05 * expected.norm()
+    with pytest.raises(ConfigError, match=r"dtype: must be one of torch.float64, .*, got torch.int8"):
+        prepare_for_inference(net, X, torch.int8)
+
+
+def test_what_no_level_needs_is_left_out() -> None:
+    whole = prepare_for_inference(resnet(), X, compiled=False)
+    early = prepare_for_inference(resnet(out_indices=(1,)), X, compiled=False)
+    keys = [key for key in whole.state_dict() if not key.startswith(("net.layer3", "net.layer4"))]
+    assert list(early.state_dict()) == keys
+
+
+def test_branches_are_merged() -> None:
+    net = settled(GhostNet(version="v3"))
+    prepared = prepare_for_inference(net, X, compiled=False)
+    assert any(isinstance(module, GhostBranches) for module in net.modules())
+    assert not any(isinstance(module, GhostBranches) for module in prepared.modules())
+
+
+class _Drifting(nn.Module):
+    """Adds how often it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return x + self.calls
+
+
+def test_a_net_that_came_out_different_is_refused() -> None:
+    net = resnet()
+    net.layer2.append(_Drifting())
+    with pytest.raises(RuntimeError, match=r"map 1 of the prepared net is off by .* the backbone is as it was"):
+        prepare_for_inference(net, X, compiled=False)
+
+
+def test_maps_that_are_not_numbers_are_refused() -> None:
+    net = resnet()
+    nn.init.constant_(net.layer1[0].conv1.weight, float("nan"))
+    with pytest.raises(RuntimeError, match="map 0 of the prepared net is off by nan"):
+        prepare_for_inference(net, X, compiled=False)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_compiled_it_gives_the_same_maps() -> None:
+    torch.compiler.reset()
+    net = resnet(out_indices=(0, 1))
+    prepared = prepare_for_inference(net, X, compiled=True)
+    for ours, expected in zip(prepared(X), net.eval()(X), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3)
