@@ -41,7 +41,7 @@ def freeze(model: nn.Module, *patterns: str, stages: int | None = None) -> nn.Mo
     for parameter in parameters:
         parameter.requires_grad_(False)
     for module in modules:
-        module.train = partial(_in_eval, module)  # type: ignore[method-assign]
+        hold(module)
     return model.train(model.training)
 
 
@@ -79,6 +79,16 @@ def unfreeze(model: nn.Module, *patterns: str, stages: int | None = None) -> nn.
     for parameter in parameters:
         parameter.requires_grad_()
     return model.train(model.training)
+
+
+def hold(module: nn.Module) -> None:
+    """Keeps a module, but not what is inside of it, in eval through every `train()`."""
+    module.train = partial(_in_eval, module)  # type: ignore[method-assign]
+
+
+def is_held(module: nn.Module) -> bool:
+    """Whether `hold` was called of it, and `unfreeze` not since."""
+    return "train" in vars(module)
 
 
 def _in_eval(module: nn.Module, mode: bool = True) -> nn.Module:

@@ -11,6 +11,7 @@ from ..layers import FrozenBatchNorm2d, NormCfg, build_norm_layer
 from ..layers.norm import NORM_LAYERS
 from ..layers.replace import replace_modules
 from ..signature import parameters
+from .freeze import hold, is_held
 
 KINDS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
 
@@ -19,8 +20,8 @@ def convert_norms(model: nn.Module, norm_cfg: NormCfg) -> nn.Module:
     """Replaces the BatchNorms of maps, synchronised and frozen ones too, under the names that they have.
 
     The new norms keep what they have in common with the old: weight, bias, statistics, eps, momentum, whether they
-    train. BN, SyncBN and FrozenBN compute the same in eval mode; GN starts with BatchNorm's weight and bias, and has to
-    be trained. Classes derived from BatchNorm are left alone, as they do something else besides.
+    train or are frozen. BN, SyncBN and FrozenBN compute the same in eval mode; GN starts with BatchNorm's weight and
+    bias, and has to be trained. Classes derived from BatchNorm are left alone, as they do something else besides.
 
     Args:
         model: Changed in place; hooks on the replaced layers are lost.
@@ -56,4 +57,7 @@ def _converted(old: Any, norm_cfg: NormCfg, name: str) -> nn.Module:
     new.load_state_dict(old.state_dict(), strict=False)
     if "requires_grad" not in norm_cfg and isinstance(old.weight, nn.Parameter):
         new.requires_grad_(old.weight.requires_grad)
-    return new.train(old.training)
+    new.train(old.training)
+    if is_held(old):
+        hold(new)
+    return new

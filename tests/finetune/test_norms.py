@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from backbone_kit import ConfigError, build_backbone
-from backbone_kit.finetune import convert_norms
+from backbone_kit.finetune import convert_norms, freeze, unfreeze
 from backbone_kit.layers import FrozenBatchNorm2d
 from tests.adapters.training import loaded
 
@@ -47,6 +47,14 @@ def test_they_keep_eps_momentum_mode_and_whether_they_train() -> None:
     assert net.layer2[0].bn1.weight.requires_grad
     convert_norms(net, dict(type="BN", eps=1e-2, requires_grad=False))
     assert (net.bn1.eps, net.bn1.momentum, net.layer2[0].bn1.weight.requires_grad) == (1e-2, 0.03, False)
+
+
+def test_what_is_frozen_by_name_stays_so() -> None:
+    net = convert_norms(freeze(loaded(frozen_stages=-1), "layer1"), dict(type="SyncBN")).train()
+    assert not net.layer1[0].bn1.training
+    assert not net.layer1[0].bn1.weight.requires_grad
+    assert net.layer2[0].bn1.training
+    assert unfreeze(net, "layer1").layer1[0].bn1.training
 
 
 def test_what_is_derived_from_batch_norm_is_left_alone() -> None:
