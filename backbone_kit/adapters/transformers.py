@@ -22,7 +22,7 @@ def as_transformers(
 ) -> BackboneKitConfig:
     """The `backbone_config` of a transformers model: `UperNetConfig(backbone_config=as_transformers('resnet50'))`.
 
-    UperNet, MaskFormer, Mask2Former, DETR, Deformable DETR, RT-DETR and others build the backbone from it, with the
+    UperNet, Mask2Former, DETR, Deformable DETR, RT-DETR and others build the backbone from it, with the
     weights that it names. Saved with the model, it comes back with `from_pretrained` once this module is imported.
 
     Args:
@@ -70,7 +70,17 @@ class BackboneKitBackbone(BackboneMixin, PreTrainedModel):  # type: ignore[misc]
         self.on_meta = torch.empty(0).is_meta  # from_pretrained: weights come later
         pretrained = None if self.on_meta else config.pretrained
         self.net = build_backbone(config.net, init=not self.on_meta, pretrained=pretrained, **(config.overrides or {}))
+        frozen = {name for name, p in self.net.named_parameters() if not p.requires_grad}
+        self.to_freeze = frozen if self.on_meta else set()
         self.post_init()
+
+    def train(self, mode: bool = True) -> BackboneKitBackbone:
+        """As ever; first of all, what `from_pretrained` made trainable by loading it is frozen again."""
+        for name, parameter in self.net.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and name not in self.to_freeze)
+        self.to_freeze = set()
+        super().train(mode)
+        return self
 
     def _init_weights(self, module: nn.Module) -> None:
         tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
-from backbone_kit import adapters
+from backbone_kit import adapters, build_backbone
 
 LIBRARIES = ("torchvision", "timm", "transformers", "segmentation_models_pytorch", "mmengine", "detectron2")
 
@@ -38,6 +41,44 @@ def test_a_missing_library_is_named_with_its_extra(
     monkeypatch.delitem(sys.modules, f"backbone_kit.adapters.{adapters._HOMES[name]}", raising=False)
     with pytest.raises(ModuleNotFoundError, match=f"{name} needs {library}: {cure}"):
         getattr(adapters, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["torchvision", "timm", "smp", "transformers"])
+def test_an_adapter_compiles_and_exports_with_free_sizes(name: str) -> None:
+    model = {
+        "torchvision": lambda: adapters.as_torchvision(build_backbone("resnet18"), out_channels=16, top="p6p7"),
+        "timm": lambda: adapters.as_timm(build_backbone("resnet18")),
+        "smp": lambda: smp_encoder(build_backbone("resnet18")),
+        "transformers": lambda: transformers_backbone("resnet18"),
+    }[name]().eval()
+    small, large = torch.rand(1, 3, 160, 192), torch.rand(1, 3, 256, 160)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    sizes = {i: torch.export.Dim(f"size{i}", min=5, max=64) * 32 for i in (2, 3)}
+    exported = torch.export.export(model, (small,), dynamic_shapes=(sizes,)).module()
+    with torch.no_grad():
+        expected = maps(model(large))
+        torch.testing.assert_close(maps(compiled(large)), expected)
+        torch.testing.assert_close(maps(exported(large)), expected)
+
+
+def smp_encoder(net: nn.Module) -> nn.Module:
+    import segmentation_models_pytorch as smp
+
+    return smp.Unet(adapters.as_smp(net), encoder_weights=None).encoder
+
+
+def transformers_backbone(name: str) -> nn.Module:
+    from transformers import AutoBackbone
+
+    return AutoBackbone.from_config(adapters.as_transformers(name))
+
+
+def maps(out: Any) -> list[torch.Tensor]:
+    """The maps of any of them."""
+    if hasattr(out, "feature_maps"):
+        return list(out.feature_maps)
+    return list(out.values()) if isinstance(out, dict) else list(out)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

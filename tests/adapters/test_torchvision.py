@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
+from torchvision.models.detection import FCOS, FasterRCNN, KeypointRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
@@ -49,17 +49,16 @@ def ssd() -> torch.nn.Module:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "build", [lambda: rcnn(FasterRCNN), lambda: rcnn(MaskRCNN), c4, retina_net, fcos, ssd],
-    ids=["FasterRCNN", "MaskRCNN", "FasterRCNN-C4", "RetinaNet", "FCOS", "SSD"],
+    "build", [lambda: rcnn(FasterRCNN), lambda: rcnn(MaskRCNN), lambda: rcnn(KeypointRCNN), c4, retina_net, fcos, ssd],
+    ids=["FasterRCNN", "MaskRCNN", "KeypointRCNN", "FasterRCNN-C4", "RetinaNet", "FCOS", "SSD"],
 )  # fmt: skip
 def test_a_detector_trains_and_detects(build) -> None:
     torch.manual_seed(0)
     model = build()
     pictures = [torch.rand(3, 100, 120), torch.rand(3, 90, 128)]
-    targets = [
-        dict(boxes=torch.tensor([[10.0, 10, 60, 70]]), labels=torch.tensor([1]), masks=torch.ones(1, *p.shape[1:]))
-        for p in pictures
-    ]
+    box = dict(boxes=torch.tensor([[10.0, 10, 60, 70]]), labels=torch.tensor([1]))
+    box["keypoints"] = torch.tensor([[30.0, 40, 1]]).expand(1, 17, 3)
+    targets = [dict(box, masks=torch.ones(1, *picture.shape[1:])) for picture in pictures]
     one_step(model, model.backbone.body, lambda: sum(model(pictures, targets).values()))
     assert {"boxes", "labels", "scores"} <= set(model.eval()(pictures)[0])
 

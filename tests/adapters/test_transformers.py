@@ -84,6 +84,19 @@ def test_a_saved_model_comes_back(tmp_path: Path) -> None:
     assert again.backbone.net.layer2[0].conv1.weight.requires_grad
 
 
+def test_frozen_norms_are_frozen_when_it_comes_back(tmp_path: Path) -> None:
+    from transformers import AutoBackbone
+
+    config = as_transformers("resnet18", norm_cfg=dict(type="BN", requires_grad=False), norm_eval=True)
+    model = AutoBackbone.from_config(config)
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path)
+    for name, parameter in again.net.named_parameters():
+        assert parameter.requires_grad == ("bn" not in name and "downsample.1" not in name)
+    again.net.bn1.weight.requires_grad_()
+    assert again.train().net.bn1.weight.requires_grad  # from now on it is the user's
+
+
 def test_what_a_saved_model_lacks_is_initialised(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
     from transformers import AutoBackbone
