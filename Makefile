@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 PYTEST := env OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 MADE_FROM := setup.cfg setup.py pyproject.toml constraints.txt
 
-.PHONY: shapes test test-fast test-oldest lint types
+.PHONY: shapes test test-fast test-oldest lint types benchmark
 
 shapes: .venv/.installed
 	$(BIN)/python tools/print_shapes.py configs/resnet/resnet50.yaml --image examples/data/astronaut.jpg
@@ -33,6 +33,10 @@ types: .venv/.installed-test
 .venv/.installed-test: .venv/.installed
 	$(INSTALL) --editable '.[test,dev]'
 	touch $@
+
+# Side by side with timm and torchvision, in a few minutes; best on an idle machine.
+benchmark: .venv/.installed-test
+	$(BIN)/python -W ignore -m benchmarks --threads 1 --write docs/benchmarks
 
 # By hand: the oldest torch that is promised, in an environment of its own.
 test-oldest:
