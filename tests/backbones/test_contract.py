@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from backbone_kit import BACKBONES, backbones, build_backbone, list_backbones
 from backbone_kit.backbones import Backbone
 from backbone_kit.layers import fuse_conv_bn
-from backbone_kit.names import TABLE, named_config, named_configs
+from backbone_kit.names import TABLE, config_root, named_config, named_configs
 from backbone_kit.signature import parameters
 
 from ..torch_versions import dynamic_export
@@ -38,7 +39,12 @@ def state_keys(net: Backbone, module: str) -> list[str]:
 def smallest(kind: str) -> str:
     """The config of that type with the fewest parameters."""
     names = [name for name, cfg in CONFIGS.items() if cfg["type"] == kind]
-    return min(names, key=lambda name: sum(p.numel() for p in meta(name).parameters()))
+    known = json.loads((config_root() / "zoo.json").read_text())
+    return min(names, key=lambda name: known[name]["params"] if name in known else _size(name))
+
+
+def _size(name: str) -> int:
+    return sum(p.numel() for p in meta(name).parameters())
 
 
 def _stage(branches: int, *, block: str = "BASIC") -> dict[str, Any]:
@@ -68,6 +74,12 @@ def tiny(kind: str, **overrides: Any) -> Backbone:
 
 def per_class(function: Any) -> Any:
     return pytest.mark.parametrize("kind", sorted(BACKBONES))(function)
+
+
+def per_class_slowly(function: Any) -> Any:
+    """One class in the fast part, all in the whole."""
+    kinds = [kind if kind == "ResNet" else pytest.param(kind, marks=pytest.mark.slow) for kind in sorted(BACKBONES)]
+    return pytest.mark.parametrize("kind", kinds)(function)
 
 
 def per_config(function: Any) -> Any:
@@ -195,7 +207,7 @@ def test_every_trainable_parameter_gets_a_gradient(kind: str) -> None:
     assert all((p.grad is not None) is p.requires_grad for p in net.parameters())
 
 
-@per_class
+@per_class_slowly
 @pytest.mark.parametrize("training", [False, True])
 def test_compiles_as_one_graph(kind: str, training: bool) -> None:
     torch.compiler.reset()
@@ -214,7 +226,7 @@ def test_compiles_as_one_graph(kind: str, training: bool) -> None:
 
 
 @dynamic_export
-@per_class
+@per_class_slowly
 @pytest.mark.parametrize("training", [False, True])
 def test_exports_with_dynamic_sizes(kind: str, training: bool) -> None:
     net = tiny(kind, frozen_stages=1, norm_eval=True).train(training)

@@ -121,6 +121,7 @@ def test_nothing_to_check_is_an_error(run, tmp_path):
     assert (result.code, result.err) == (2, f"backbone-kit: error: no config files in {tmp_path}\n")
 
 
+@pytest.mark.slow
 def test_our_own_configs_build(run):
     result = run("check", ROOT / "configs", "--markdown")
     assert result.code == 0, result.out
