@@ -35,14 +35,12 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "mmseg": {
         **{name: {"norm_eval": False, "stem_channels": 64} for name in _RESNETS},
         "HRNet": {"norm_eval": False, "upsample_mode": "bilinear"},
-        **{name: {} for name in ("RegNet", "SKResNet", "TridentResNet")},  # are not there
     },
     "mmpretrain": {
         **{name: {"norm_eval": False, "stem_channels": 64, "out_indices": (3,)} for name in _RESNETS},
         "HRNet": {"norm_eval": False},
         "VGG": {"out_indices": (-1,)},
         "RegNet": {"norm_eval": False, "out_indices": (3,)},
-        **{name: {} for name in ("SKResNet", "TridentResNet")},  # are not there
     },
 }
 """By package and type: what an argument that is not given means there, where that is not what it means here."""

@@ -148,10 +148,10 @@ class TridentResNet(ResNet):
 
     Examples:
         >>> import torch
-        >>> net = TridentResNet(50, num_branch=3, test_branch_idx=1, trident_dilations=(1, 2, 3), out_indices=(2,))
+        >>> net = TridentResNet(50, num_branch=3, test_branch_idx=1, trident_dilations=(1, 2, 3), norm_eval=False)
         >>> x = torch.rand(1, 3, 32, 32)
-        >>> [tuple(mode(x)[0].shape) for mode in (net.eval(), net.train())]
-        [(1, 1024, 2, 2), (3, 1024, 2, 2)]
+        >>> net.train()(x)[-1].shape, net.eval()(x)[-1].shape
+        (torch.Size([3, 1024, 2, 2]), torch.Size([1, 1024, 2, 2]))
     """
 
     arch_settings: ClassVar[Any] = {
