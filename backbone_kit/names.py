@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import os
 from functools import cache, lru_cache
 from pathlib import Path
@@ -69,14 +70,21 @@ def is_name(cfg: str | os.PathLike[str]) -> bool:
     return Path(cfg).suffix not in (".yaml", ".yml", ".json", ".py")
 
 
-def list_backbones(pattern: str = "*") -> list[str]:
+def list_backbones(pattern: str = "*", *, max_gmacs: float | None = None) -> list[str]:
     """The model names that `build_backbone` knows.
 
     Args:
         pattern: With `*` and `?` as in file names.
+        max_gmacs: Only nets of at most so many GMACs (multiply-accumulates, 10^9) at 224 x 224, without a classifier.
 
     Examples:
         >>> list_backbones('vgg1?')
         ['vgg11', 'vgg13', 'vgg16', 'vgg19']
+        >>> list_backbones('vgg1?', max_gmacs=12)
+        ['vgg11', 'vgg13']
     """
-    return [name for name in named_configs() if fnmatch.fnmatchcase(name, pattern)]
+    names = [name for name in named_configs() if fnmatch.fnmatchcase(name, pattern)]
+    if max_gmacs is None:
+        return names
+    costs = json.loads((config_root() / "zoo.json").read_text())
+    return [name for name in names if costs[name]["macs"] <= max_gmacs * 1e9]
