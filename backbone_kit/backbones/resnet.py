@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from torch import nn
 
 from ..errors import ConfigError
-from ..layers import ActivationCfg, PluginCfg
+from ..layers import PLUGIN_LAYERS, ActivationCfg, PluginCfg
 from .anti_alias import AntiAlias, anti_alias
 from .base import BACKBONES, Backbone
 from .blocks import BasicBlock, Bottleneck
@@ -174,10 +174,17 @@ class ResNet(Backbone):
         check_range("in_channels", in_channels)
         check_range("base_channels", base_channels)
         check_range("cardinality", cardinality)
+        for index, width in enumerate(planes or ()):
+            check_range("planes", width, path=(index,))
         check_range("block_reduce_first", block_reduce_first)
         if (cardinality > 1 or base_width is not None) and BasicBlock in kinds:
             name = "cardinality" if cardinality > 1 else "base_width"
             raise ConfigError("is for bottlenecks; a BasicBlock's 3x3s have one group, as wide as the stage", (name,))
+        if isinstance(attn_layer, str):
+            attn_layer = {"type": attn_layer}
+            problems = PLUGIN_LAYERS.check(attn_layer, ("attn_layer",))
+            if problems:
+                raise ConfigError(problems)
         self.cardinality, self.base_width = cardinality, base_width
         self.zero_init_residual = zero_init_residual
         act_cfg = RELU if act_cfg is None else act_cfg
@@ -201,7 +208,7 @@ class ResNet(Backbone):
             dcn=dcn,
             stage_with_dcn=stage_with_dcn,
             plugins=plugins,
-            attn_layer={"type": attn_layer} if isinstance(attn_layer, str) else attn_layer,
+            attn_layer=attn_layer,
             block_args=partial(self.block_args, base_channels=base_channels),
             first_block_args=self.first_block_args,
         )
@@ -251,9 +258,8 @@ class ResNet(Backbone):
             allowed = ", ".join(map(str, cls.arch_settings))
             raise ConfigError(f"must be one of {allowed}, got {depth!r}", ("depth",))
         kind, depths = cls.arch_settings[depth]
-        most = len(depths if layers is None else layers)
-        if not 1 <= num_stages <= most:
-            raise ConfigError(f"must be from 1 to {most}, got {num_stages!r}", ("num_stages",))
+        if layers is None and not 1 <= num_stages <= len(depths):
+            raise ConfigError(f"must be from 1 to {len(depths)}, got {num_stages!r}", ("num_stages",))
         kinds = [KINDS[name] for name in ([block] * num_stages if isinstance(block, str) else block or ())]
         for index, blocks in enumerate(layers or ()):
             check_range("layers", blocks, path=(index,))
@@ -270,7 +276,10 @@ class ResNet(Backbone):
         if self.cardinality == 1 and self.base_width is None:
             return {}
         of_group = base_channels if self.base_width is None else self.base_width
-        return {"width": planes * of_group // base_channels * self.cardinality, "groups": self.cardinality}
+        width = planes * of_group // base_channels
+        if width < 1:
+            raise ConfigError(f"{of_group} leaves no channels at {planes} planes", ("base_width",))
+        return {"width": width * self.cardinality, "groups": self.cardinality}
 
     def block_pool(self, anti_alias: Callable[[int, int], nn.Module] | None) -> Callable[[int, int], nn.Module] | None:
         """What builds the pool that has a 3x3's stride in its place, from (channels, stride); None: nothing has it.

@@ -6,7 +6,7 @@ stages of section 4.1, as mmpretrain has it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from .base import BACKBONES
 from .resnet import ResNet
@@ -15,9 +15,17 @@ from .stem import single_conv
 
 @BACKBONES.register_module()
 class ResNet_CIFAR(ResNet):
-    """ResNet with a 3x3 of stride 1 as its stem and no pool: maps of strides 1, 2, 4, 8; arguments as `ResNet`."""
+    """ResNet with a 3x3 of stride 1 as its stem and no pool: maps of strides 1, 2, 4, 8; arguments as `ResNet`.
 
-    settled = ("deep_stem", "stem_type", "stem_width", "replace_stem_pool", "output_stride")
+    Args:
+        depth: Number of layers, one of `arch_settings`.
+        deep_stem: There is none here; False may be said.
+    """
+
+    settled = ("stem_type", "stem_width", "replace_stem_pool", "output_stride")
+
+    def __init__(self, depth: int, deep_stem: Literal[False] = False, **kwargs: Any) -> None:
+        super().__init__(depth, deep_stem=deep_stem, **kwargs)
 
     def add_first_layers(
         self, in_channels: int, widths: tuple[int, ...], replace_pool: bool, anti_alias: Any, **types: Any

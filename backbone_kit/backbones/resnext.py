@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from ..errors import ConfigError
 from .base import BACKBONES
 from .blocks import Bottleneck
+from .ranges import check_range
 from .resnet import ResNet
 
 
@@ -38,4 +39,5 @@ class ResNeXt(ResNet):
             raise ConfigError(
                 f"{base_width} has no effect with groups=1; a wider net is a ResNet with base_width", ("base_width",)
             )
+        check_range("groups", groups)
         super().__init__(depth, cardinality=groups, base_width=None if groups == 1 else base_width, **kwargs)
