@@ -147,6 +147,7 @@ def check_neck(config: Mapping[str, Any], place: Keys, channels: tuple[int, ...]
     source = getattr(neck, "source_of", lambda key: "")("in_channels")
     if not all(type(each) is int for each in (given if isinstance(given, (list, tuple)) else [given])):
         return [Problem(f"must be an int or a list of ints, got {given!r}", (*path, "in_channels"), source)]
+    channels = channels[1:] if neck.get("type") == "RFP" else channels  # that one takes the picture beside the maps
     if isinstance(given, int):
         fits, wanted = given in channels, f"{channels[-1]}" if len(channels) == 1 else f"one of {list(channels)}"
     else:

@@ -121,6 +121,17 @@ def test_nothing_to_check_is_an_error(run, tmp_path):
     assert (result.code, result.err) == (2, f"backbone-kit: error: no config files in {tmp_path}\n")
 
 
+def test_a_recursive_pyramid_takes_the_picture_beside_the_maps(run, tmp_path):
+    backbone = {"type": "DetectoRS_ResNet", "depth": 50, "output_img": True, "norm_cfg": {"type": "BN"}}
+    neck = {"type": "RFP", "in_channels": [256, 512, 1024, 2048]}
+    path = tmp_path / "detectors.json"
+    path.write_text(json.dumps({"model": {"backbone": backbone, "neck": neck}}))
+    assert run("check", path).code == 0
+    neck["in_channels"][0] = 255
+    path.write_text(json.dumps({"model": {"backbone": backbone, "neck": neck}}))
+    assert "whose outputs have [256, 512, 1024, 2048] channels" in run("check", path).out
+
+
 @pytest.mark.slow
 def test_our_own_configs_build(run):
     result = run("check", ROOT / "configs", "--markdown")
