@@ -106,12 +106,13 @@ class Registry:
         """`build_from_cfg` with this registry."""
         return build_from_cfg(cfg, self, default_args)
 
-    def check(self, cfg: Any, path: Path = ()) -> list[Problem]:
+    def check(self, cfg: Any, path: Path = (), beside: Collection[str] = ()) -> list[Problem]:
         """Everything that is wrong with `cfg`, without building it; [] when it can be built.
 
         Args:
             cfg: A config: `type` and the arguments of what it names.
             path: Where `cfg` stands in the whole config, for the messages.
+            beside: Arguments that come from elsewhere this time, so that `cfg` need not have them.
         """
         if not isinstance(cfg, Mapping):
             return [Problem(f"must be a dict with 'type', got {cfg!r} ({type(cfg).__name__})", path)]
@@ -125,7 +126,7 @@ class Registry:
         for key, annotation in self.options.items():
             if key in arguments:
                 problems += check_value(arguments.pop(key), annotation, (*path, key))
-        return problems + check_arguments(target, arguments, path, self.supplied_to(target, cfg))
+        return problems + check_arguments(target, arguments, path, (*self.supplied_to(target, cfg), *beside))
 
     def supplied_to(self, target: Callable[..., Any], cfg: Mapping[str, Any]) -> tuple[str, ...]:
         """The arguments that the builder adds by itself to `cfg`, whose type is `target`."""
@@ -142,7 +143,7 @@ class Registry:
         Raises:
             ConfigError: As `build_from_cfg`.
         """
-        problems = self.check(cfg)
+        problems = self.check(cfg, beside=kwargs)
         target: Any = self._target(cfg.get("type")) if isinstance(cfg, Mapping) else None
         supplied = {**_by_name(target, args), **kwargs} if callable(target) else {}
         problems += [

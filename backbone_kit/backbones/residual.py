@@ -188,13 +188,17 @@ class ResidualBlock(nn.Module, ABC):
 
     @classmethod
     def check_positions(cls, plugins: Sequence[PluginEntry | None] | None) -> None:
-        """Refuses plugins at a position that this block has not.
+        """Refuses plugins without a layer, or at a position that this block has not.
 
         Raises:
             ConfigError: With the entry's index.
         """
         for index, entry in enumerate(plugins or ()):
-            if entry is not None and entry["position"] not in cls.positions:
+            if entry is None:
+                continue
+            if not (isinstance(entry, Mapping) and {"cfg", "position"} <= entry.keys()):
+                raise ConfigError(f"must be a dict with 'cfg' and 'position', got {entry!r}", ("plugins", index))
+            if entry["position"] not in cls.positions:
                 allowed = " or ".join(map(repr, cls.positions))
                 raise ConfigError(
                     f"must be {allowed} in a {cls.__name__}, got {entry['position']!r}", ("plugins", index, "position")

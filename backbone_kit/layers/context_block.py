@@ -51,6 +51,7 @@ class ContextBlock(nn.Module):
         if not fusion_types or not set(fusion_types) <= {"channel_add", "channel_mul"}:
             reason = f"must have 'channel_add', 'channel_mul' or both, got {fusion_types!r}"
             raise ConfigError(reason, ("fusion_types",))
+        self.in_channels = in_channels
         self.conv_mask = nn.Conv2d(in_channels, 1, kernel_size=1) if pooling_type == "att" else None
         self.channel_add_conv = _bottleneck(in_channels, planes) if "channel_add" in fusion_types else None
         self.channel_mul_conv = _bottleneck(in_channels, planes) if "channel_mul" in fusion_types else None

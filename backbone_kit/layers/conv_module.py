@@ -41,6 +41,9 @@ class ConvModule(nn.Module):
 
     Raises:
         ConfigError: An argument is of the wrong kind, or would have no effect.
+
+    Attributes:
+        norm_name: The name under which the norm is registered, None where there is none.
     """
 
     _abbr_ = "conv_block"
@@ -88,10 +91,11 @@ class ConvModule(nn.Module):
         if padding_mode != "zeros" and isinstance(self.conv, (nn.Conv1d, nn.Conv3d, _ConvTransposeNd)):
             kind = type(self.conv).__name__
             raise ConfigError(f"must be 'zeros' for a {kind}, got {padding_mode!r}", ("padding_mode",))
+        self.norm_name: str | None = None
         if norm_cfg is not None:
-            name, norm = build_norm_layer(norm_cfg, out_channels if norm_follows else in_channels)
-            self.add_module(name, norm)
-            children["norm"].append(name)
+            self.norm_name, norm = build_norm_layer(norm_cfg, out_channels if norm_follows else in_channels)
+            self.add_module(self.norm_name, norm)
+            children["norm"].append(self.norm_name)
         if act_cfg is not None and "act" in order:
             owns_input = order.index("conv") < order.index("act")
             self.activate = build_activation_layer(_with_inplace(act_cfg, inplace) if owns_input else act_cfg)
@@ -108,7 +112,17 @@ class ConvModule(nn.Module):
     @property
     def norm(self) -> nn.Module | None:
         """The norm, None where there is none."""
-        return next((getattr(self, name) for step, name in self._steps if step == "norm"), None)
+        return None if self.norm_name is None else getattr(self, self.norm_name)
+
+    @property
+    def with_norm(self) -> bool:
+        """Whether there is a norm."""
+        return self.norm_name is not None
+
+    @property
+    def with_activation(self) -> bool:
+        """Whether there is an activation."""
+        return hasattr(self, "activate")
 
     def forward(self, x: Tensor, activate: bool = True, norm: bool = True) -> Tensor:
         """Maps (N, C, H, W) to (N, out_channels, H', W').

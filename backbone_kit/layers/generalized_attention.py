@@ -70,6 +70,7 @@ class GeneralizedAttention(nn.Module):
                 raise ConfigError(f"must be {least} or more, got {value}", (name,))
         self.terms = tuple(term == "1" for term in attention_type)
         query_key, query_position, key_only, position_only = self.terms
+        self.in_channels = in_channels
         self.spatial_range = spatial_range
         self.num_heads = num_heads
         self.position_dim = position_embedding_dim if position_embedding_dim > 0 else max(in_channels // 4 * 4, 4)

@@ -64,6 +64,7 @@ class NonLocal2d(nn.Module):
         if not 1 <= reduction <= in_channels:
             raise ConfigError(f"must be from 1 to in_channels (={in_channels}), got {reduction}", ("reduction",))
         planes = in_channels // reduction
+        self.in_channels = in_channels
         self.mode = mode
         self.scale = planes**-0.5 if use_scale and mode == "embedded_gaussian" else 1.0
         self.zeros_init = zeros_init

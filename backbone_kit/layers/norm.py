@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from ..errors import ConfigError
 from ..registry import Registry
 from ..signature import parameters
 
@@ -71,6 +72,8 @@ def build_norm_layer(cfg: NormCfg, num_features: int, postfix: int | str = "") -
         >>> build_norm_layer(dict(type='GN', num_groups=32), 256, postfix=2)
         ('gn2', GroupNorm(32, 256, eps=1e-05, affine=True...))
     """
+    if not isinstance(postfix, (int, str)):
+        raise ConfigError(f"must be an int or a string, got {postfix!r}", ("postfix",))
     kind = cfg.get("type") if isinstance(cfg, Mapping) else None
     kind = NORM_LAYERS.get(kind) if isinstance(kind, str) else kind
     if callable(kind) and "num_channels" in parameters(kind):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any
 
 from torch import nn
@@ -25,9 +25,9 @@ _ELSEWHERE = ("channels", "channel", "gate_channels", "dim", "num_channels", "nu
 class PluginRegistry(Registry):
     """A registry whose configs may say, as `width_arg`, which argument of a plugin is the channels of the map."""
 
-    def check(self, cfg: Any, path: Path = ()) -> list[Problem]:
+    def check(self, cfg: Any, path: Path = (), beside: Collection[str] = ()) -> list[Problem]:
         """As `Registry.check`; a plugin that calls the channels something else is refused, with the cure."""
-        problems = super().check(cfg, path)
+        problems = super().check(cfg, path, beside)
         target = self._target(cfg.get("type")) if isinstance(cfg, Mapping) else None
         if not callable(target):
             return problems
@@ -97,7 +97,7 @@ def build_plugin_layer(cfg: PluginCfg, postfix: int | str = "", **kwargs: Any) -
         cfg: `type`, the arguments of that plugin, and optionally `postfix` and `width_arg`: the name of the argument
             that is the channels of the map, None for a plugin that takes none.
         postfix: What follows the name, before the config's own: with '_a', 'context_block_a'.
-        **kwargs: What the block knows: `in_channels`.
+        **kwargs: What the block knows, `in_channels`, and further arguments of the plugin.
 
     Returns:
         `(name, layer)`. The layer's attribute `brings_new` is True: a pretrained net has none of its weights.
@@ -106,6 +106,8 @@ def build_plugin_layer(cfg: PluginCfg, postfix: int | str = "", **kwargs: Any) -
         ConfigError: The type or an argument is unknown, the plugin's name for the channels of the map is not known, or
             its output has other channels.
     """
+    if not isinstance(postfix, (int, str)):
+        raise ConfigError(f"must be an int or a string, got {postfix!r}", ("postfix",))
     layer = PLUGIN_LAYERS.construct(cfg, **kwargs)
     width = kwargs.get(WIDTH)
     if width is not None and cfg.get("out_channels", width) != width:

@@ -139,6 +139,9 @@ def test_blocks_refuse_it_too(block: type[BasicBlock | Bottleneck]) -> None:
         block(64, 64, style="torch")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="init_cfg: a block takes no init_cfg; give it to the backbone"):
         block(64, 64, init_cfg={"type": "Normal"})  # type: ignore[arg-type]
+    for entry in (GCB["cfg"], {"position": "after_conv2"}, {"cfg": GCB["cfg"]}, "ContextBlock"):
+        with pytest.raises(ConfigError, match=r"plugins\[1\]: must be a dict with 'cfg' and 'position', got"):
+            block(64, 64, plugins=[None, entry])  # type: ignore[list-item]
 
 
 def test_built_without_a_config_the_messages_are_the_same() -> None:

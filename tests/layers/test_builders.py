@@ -185,6 +185,19 @@ def test_plugin_postfixes_and_abbreviation():
     assert build_plugin_layer({**cfg, "postfix": "_b"}, postfix=1, in_channels=4)[0] == "conv_block1_b"
 
 
+def test_arguments_of_a_plugin_may_stand_beside_its_config():
+    layer = build_plugin_layer(dict(type="ConvModule"), in_channels=4, out_channels=4, kernel_size=3)[1]
+    assert layer.conv.kernel_size == (3, 3)
+
+
+@pytest.mark.parametrize(
+    "cfg",
+    [dict(type="ContextBlock", ratio=0.5), dict(type="NonLocal2d"), dict(type="GeneralizedAttention", num_heads=2)],
+)
+def test_a_plugin_says_for_how_many_channels_it_is(cfg):
+    assert build_plugin_layer(cfg, in_channels=16)[1].in_channels == 16
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -226,6 +239,19 @@ def test_plugin_postfixes_and_abbreviation():
         (
             lambda: build_padding_layer(dict(type="reflct"), 1),
             r"unknown padding layer 'reflct'; did you mean 'reflect'\?",
+        ),
+        (lambda: build_norm_layer(dict(type="BN"), 4, postfix=[1]), r"postfix: must be an int or a string, got \[1\]"),
+        (
+            lambda: build_plugin_layer(dict(type="NonLocal2d"), postfix=1.5, in_channels=4),
+            "postfix: must be an int or a string, got 1.5",
+        ),
+        (
+            lambda: build_plugin_layer(dict(type="ConvModule"), in_channels=4, kernel_size=1),
+            "'out_channels' is missing; ConvModule needs it",
+        ),
+        (
+            lambda: build_plugin_layer(dict(type="ConvModule", kernel_size=1), in_channels=4, kernel_size=1),
+            "kernel_size: is set by the layer that uses this plugin, to 1; remove it",
         ),
         (
             lambda: build_plugin_layer(dict(type="ConvModul"), in_channels=4),

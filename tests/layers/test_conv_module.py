@@ -42,6 +42,9 @@ def test_names_of_the_children(norm_cfg, children):
     block = ConvModule(4, 6, 3, norm_cfg=norm_cfg)
     assert [name for name, _ in block.named_children()] == children
     assert block.norm is (getattr(block, children[1]) if norm_cfg else None)
+    assert (block.with_norm, block.norm_name) == ((True, children[1]) if norm_cfg else (False, None))
+    assert block.with_activation
+    assert not ConvModule(4, 6, 3, norm_cfg=norm_cfg, act_cfg=None).with_activation
 
 
 ORDERS = [o for n in (1, 2, 3) for o in itertools.permutations(("conv", "norm", "act"), n) if "conv" in o]
