@@ -1,16 +1,16 @@
 """How long a ResNet-101 takes from a local file, ready to run: here, with torch alone, and with timm.
 
-    python benchmarks/checkpoints.py
+    python -m benchmarks.checkpoints
 
 Here: built on the meta device, every value checked to be a number, the file's memory taken over. The others: built with
-random weights, which are then overwritten. Wall clock and processor time, the least of several runs.
+random weights, which are then overwritten.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import timm
@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from backbone_kit import load_checkpoint
 from backbone_kit.backbones import ResNet
 
-REPEATS = 5
+from .rounds import seconds
 
 
 def ours(path: Path) -> None:
@@ -39,26 +39,30 @@ def with_timm(path: Path) -> None:
     timm.create_model("resnet101", num_classes=0, checkpoint_path=str(path))
 
 
-def least(function: Callable[[Path], None], path: Path) -> tuple[float, float]:
-    """Seconds of wall clock and of processor."""
-    runs = []
-    for _ in range(REPEATS):
-        wall, processor = time.perf_counter(), time.process_time()
-        function(path)
-        runs.append((time.perf_counter() - wall, time.process_time() - processor))
-    return min(run[0] for run in runs), min(run[1] for run in runs)
+LOADS: dict[str, Callable[[Path], None]] = {
+    "ResNet-101 from a file": ours,
+    "torchvision's from it, with torch": with_torch,
+    "timm's from it": with_timm,
+}
+
+
+def written(path: Path) -> Path:
+    """`path`, with a ResNet-101's weights in it."""
+    weights = ResNet(101).state_dict()
+    if path.suffix == ".safetensors":
+        save_file(weights, path)
+    else:
+        torch.save(weights, path)
+    return path
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        weights = ResNet(101).state_dict()
-        files = [Path(folder, "resnet101.safetensors"), Path(folder, "resnet101.pth")]
-        save_file(weights, files[0])
-        torch.save(weights, files[1])
-        for file in files:
-            for function in (ours, with_torch, with_timm):
-                wall, processor = least(function, file)
-                print(f"{file.suffix:<13}{function.__name__:<12}{wall:.3f} s, processor {processor:.3f} s")
+        for ending in ("safetensors", "pth"):
+            file = written(Path(folder, f"resnet101.{ending}"))
+            rows = seconds({name: partial(load, file) for name, load in LOADS.items()}, 5)
+            for name, row in rows.items():
+                print(f"{ending:<13}{name:<36}{row['seconds']:.3f} s, processor {row['processor']:.3f} s")
 
 
 if __name__ == "__main__":

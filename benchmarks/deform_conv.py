@@ -1,6 +1,6 @@
 """Deformable convolution beside torchvision's compiled operator, a plain convolution, and unfolding.
 
-    python benchmarks/deform_conv.py [--json file] [--markdown file] [--rounds 15] [--threads 2]
+    python -m benchmarks.deform_conv [--json file] [--markdown file] [--rounds 15] [--threads 2]
 
 Each round runs all of them once, forwards and backwards in turn; a ratio is the median over rounds of what two took in
 the same round. Memory is the most that was allocated at one time beyond the arguments, as torch's profiler counts it.
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -21,12 +19,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 from torchvision.ops import deform_conv2d as compiled
 
 from backbone_kit.layers import deform_conv2d
+
+from .rounds import described, machine, peak_mib
 
 KERNEL, TAPS = 3, 9
 
@@ -115,6 +113,14 @@ class Problem:
             leaf.grad = None
         out.backward(self.grad.to(out.dtype))
 
+    def peak_mib(self, name: str, backward: bool) -> float:
+        """The most that is allocated at one time beyond the arguments, in MiB."""
+        run = self.runs()[name]
+        self.once(run, backward)
+        for leaf in self.leaves.values():
+            leaf.grad = None
+        return peak_mib(lambda: self.once(run, backward))
+
 
 def seconds(problem: Problem, names: list[str], backward: bool, rounds: int) -> dict[str, list[float]]:
     """What each took in each round, after one that does not count."""
@@ -127,22 +133,6 @@ def seconds(problem: Problem, names: list[str], backward: bool, rounds: int) -> 
             if index:
                 taken[name].append(time.perf_counter() - start)
     return taken
-
-
-def peak_mib(problem: Problem, name: str, backward: bool) -> float:
-    """The most that is allocated at one time, in MiB."""
-    run = problem.runs()[name]
-    problem.once(run, backward)
-    for leaf in problem.leaves.values():
-        leaf.grad = None
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        problem.once(run, backward)
-    held = peak = 0
-    for event in profiler.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak / 2**20
 
 
 def measure(case: Case, rounds: int) -> dict[str, Any]:
@@ -158,33 +148,17 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
             "milliseconds": {name: 1e3 * statistics.median(values) for name, values in taken.items()},
             "times faster than torchvision": ratio["torchvision"],
             "times as long as a convolution": 1 / ratio["convolution"],
-            "peak MiB": {name: peak_mib(problem, name, backward) for name in ("ours", "torchvision", "unfold")},
+            "peak MiB": {name: problem.peak_mib(name, backward) for name in ("ours", "torchvision", "unfold")},
         }
     return result
 
 
-def machine(threads: int) -> dict[str, Any]:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": names[0] if names else platform.processor() or platform.machine(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads": threads,
-        "load before": round(os.getloadavg()[0], 2),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-    }
-
-
 def markdown(report: dict[str, Any]) -> str:
-    about = report["machine"]
     lines = [
         "# Deformable convolution",
         "",
-        f"{about['processor']} ({about['instructions']}), {about['threads']} threads, torch {about['torch']}, "
-        f"torchvision {about['torchvision']}; two pictures, 3x3 kernels, float32 where nothing else is said; medians "
-        f"of {report['rounds']} interleaved rounds. Made by `python benchmarks/deform_conv.py`.",
+        f"{described(report['machine'])}. Two pictures, 3x3 kernels, float32 where nothing else is said; medians of "
+        f"{report['rounds']} interleaved rounds. Made by `python -m benchmarks.deform_conv`.",
     ]
     for step in ("forward", "forward and backward"):
         lines += [
@@ -214,7 +188,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    report = {"machine": machine(arguments.threads), "rounds": arguments.rounds}
+    report = {"machine": machine(), "rounds": arguments.rounds}
     report["cases"] = [measure(case, arguments.rounds) for case in CASES]
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")

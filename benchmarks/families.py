@@ -1,6 +1,6 @@
 """Every family beside its origin: how long nets take to build, and to run forward.
 
-    python benchmarks/families.py --markdown docs/benchmarks/families.md --json docs/benchmarks/families.json
+    python -m benchmarks.families --markdown docs/benchmarks/families.md --json docs/benchmarks/families.json
 
 Building: every model name on the meta device, once after a warm-up. Forward: ours, the origin and the origin again on
 the same weights, interleaved in changing order; the ratio of the medians, and, for the noise, the origin's to itself.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import time
 import warnings
@@ -23,6 +22,8 @@ import torch
 from torch import nn
 
 from backbone_kit import build_backbone, list_backbones, load_checkpoint
+
+from .rounds import described, machine
 
 PEERS = (
     *("resnet50", "resnet50d", "resnetaa50", "seresnet50", "ecaresnet50d", "resnext50_32x4d", "wide_resnet50_2"),
@@ -66,28 +67,14 @@ def features(peer: nn.Module) -> Callable[[torch.Tensor], Any]:
     return peer.forward_features  # type: ignore[return-value]
 
 
-def machine() -> dict[str, Any]:
-    """Where it ran."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
-    return {
-        "processor": processor,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "load_before": os.getloadavg()[0],
-    }
-
-
 def markdown(report: dict[str, Any]) -> str:
     """The report as a page."""
-    where, builds = report["machine"], report["build"]
+    builds = report["build"]
     slow = {name: seconds for name, seconds in builds.items() if seconds > 0.2}
     lines = [
         "# Families beside their origins",
         "",
-        f"{where['processor']}, {where['threads']} threads, torch {where['torch']}, timm {where['timm']}, load "
-        f"{where['load_before']:.1f} before. `python benchmarks/families.py` writes this page.",
+        f"{described(report['machine'])}. `python -m benchmarks.families` writes this page.",
         "",
         f"Building on the meta device, {len(builds)} names: median {statistics.median(builds.values()) * 1e3:.0f} ms, "
         f"longest {max(builds.values()) * 1e3:.0f} ms ({max(builds, key=lambda name: builds[name])}); over 200 ms: "

@@ -1,10 +1,12 @@
-"""The same ResNet-50 from every library: four maps, for inference or as detectors are fine-tuned."""
+"""The same ResNet-50 from every library, four maps each, and how peers are compiled."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import timm
+import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
@@ -39,11 +41,14 @@ def torchvisions() -> nn.Module:
     return _Maps(IntermediateLayerGetter(torchvision.models.resnet50(), {name: name for name in STAGES}))
 
 
+PEERS: dict[str, Callable[[], nn.Module]] = {"timm": timms, "torchvision": torchvisions}
+
+
 def as_detectors_train(kind: str) -> nn.Module:
     """Stem and first stage frozen, every BatchNorm on its running statistics: frozen_stages=1, norm_eval=True."""
     if kind in ("ours", "ours, not folded"):
         return fold_norms(ResNet(50, frozen_stages=1, norm_eval=True).train(), kind == "ours")
-    peer: Any = {"timm": timms, "torchvision": torchvisions}[kind]().train()
+    peer: Any = PEERS[kind]().train()
     for name, layer in peer.net.named_children():
         if name in ("conv1", "bn1", "layer1"):
             layer.requires_grad_(False)
@@ -51,3 +56,10 @@ def as_detectors_train(kind: str) -> nn.Module:
         if isinstance(layer, nn.BatchNorm2d):
             layer.eval()
     return peer
+
+
+def compiled(run: Callable[..., Any]) -> Callable[..., Any]:
+    """A peer compiled by inductor with its weights as constants, as PyTorch's documentation has it for the CPU."""
+    from torch._inductor import config
+
+    return config.patch(freezing=True)(torch.compile(run))

@@ -1,4 +1,4 @@
-"""Measuring things side by side: interleaved rounds, medians, and what is allocated."""
+"""Measuring things side by side: interleaved rounds, medians, what is allocated, and on what machine."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+Rows = dict[str, dict[str, float]]
 
-def seconds(runs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:
+
+def seconds(runs: Mapping[str, Callable[[], Any]], rounds: int) -> Rows:
     """Medians of each run: wall clock, processor time, and that over the first one's in the same round.
 
     Processor time hardly changes with what else runs; with one thread, it is the wall clock of an idle machine.
@@ -51,6 +53,7 @@ def peak_mib(run: Callable[[], Any]) -> float:
 
 
 def machine() -> dict[str, Any]:
+    """Where it runs."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
@@ -61,3 +64,12 @@ def machine() -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 2),
         **{name: version(name) for name in ("torch", "torchvision", "timm")},
     }
+
+
+def described(about: Mapping[str, Any]) -> str:
+    """A machine as half a sentence."""
+    libraries = ", ".join(f"{name} {about[name]}" for name in ("torch", "torchvision", "timm"))
+    return (
+        f"{about['processor']} ({about['instructions']}), threads: {about['threads']}, load when it began: "
+        f"{about['load']}; {libraries}"
+    )

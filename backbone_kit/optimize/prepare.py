@@ -6,8 +6,9 @@ import copy
 import os
 import shutil
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class PreparedBackbone(nn.Module):
         self.out_strides = net.out_strides
         self.dtype = dtype
         self.net = net.to(dtype=dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self._run = torch.compile(net.forward, options={"freezing": True}) if compiled else net.forward
+        self._run = _with_constant_weights(net.forward) if compiled else net.forward
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The maps of the levels in the backbone's `out_indices`."""
@@ -97,6 +98,15 @@ def _without_what_is_not_needed(net: Backbone) -> nn.Module:
         needed.update(part.modules, part.out if part.name in wanted else ())
     others = {name for part in net.parts for name in part.modules + part.out} - needed
     return replace_modules(net, {net.get_submodule(name): nn.Identity().eval() for name in others})
+
+
+def _with_constant_weights(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """`forward` compiled; weights are packed for the kernels that read them, norms and activations run inside these."""
+    from torch._inductor import config
+
+    # Not compile's own option of that name: it does not reach the tracer, which then leaves the weights arguments.
+    compiled: Callable[..., Any] = config.patch(freezing=True)(torch.compile(forward))
+    return compiled
 
 
 def _has_compiler(x: Tensor) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbone_kit.backbones import GhostNet, ResNet
@@ -105,9 +106,14 @@ def test_maps_that_are_not_numbers_are_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-def test_compiled_it_gives_the_same_maps() -> None:
+def test_compiled_its_weights_are_packed_and_it_gives_the_same_maps() -> None:
     torch.compiler.reset()
+    counters.clear()
     net = resnet(out_indices=(0, 1))
     prepared = prepare_for_inference(net, X, compiled=True)
+    assert counters["inductor"]["mkldnn_conv_weight_pack_matcher_count"] == 9  # stem, two blocks and their shortcuts
     for ours, expected in zip(prepared(X), net.eval()(X), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3)
+    x = torch.rand(1, 3, 64, 96)
+    for ours, expected in zip(prepared(x), net(x), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3)
