@@ -90,6 +90,7 @@ class Backbone(Parts):
                 f"must be from -1 (nothing) over 0 (the stem) to {num_stages} (all stages), got {frozen_stages}",
                 ("frozen_stages",),
             )
+        self.num_stages = num_stages
         levels = num_stages if num_levels is None else num_levels
         self.out_indices = normalized_indices(out_indices, levels)
         self.levels_to_build = max(self.out_indices) + 1 if prune_stages else levels

@@ -83,6 +83,12 @@ class ResNet(Backbone):
         attn_layer: A plugin at the end of each block, as a name, 'se' or 'eca', or a dict with `type`.
         drop_block_rate: DropBlock probability in the third and fourth stage.
 
+    Attributes:
+        depth, num_stages, base_channels, style: As given.
+        stem_channels: Channels of the stem's map.
+        res_layers: Names of the stages, 'layer1' and so on.
+        feat_dim: Channels of the last stage's map.
+
     Raises:
         ConfigError: An argument is out of range, of the wrong length, or contradicts another.
 
@@ -186,12 +192,14 @@ class ResNet(Backbone):
             if problems:
                 raise ConfigError(problems)
         self.cardinality, self.base_width = cardinality, base_width
+        self.depth, self.base_channels, self.style = depth, base_channels, style
         self.zero_init_residual = zero_init_residual
         act_cfg = RELU if act_cfg is None else act_cfg
         types: dict[str, Any] = {"conv_cfg": conv_cfg, "norm_cfg": BN if norm_cfg is None else norm_cfg}
         smooth = None if aa_layer is None else partial(anti_alias, aa_layer)
 
         widths = stem_widths(base_channels, stem_channels, stem_width, stem_type, deep_stem)
+        self.stem_channels = widths[-1]
         stride = self.add_first_layers(in_channels, widths, replace_stem_pool, smooth, act_cfg=act_cfg, **types)
 
         specs = stage_specs(
@@ -216,12 +224,14 @@ class ResNet(Backbone):
         if block_reduce_first > 1:
             shared["reduce_first"] = block_reduce_first
         downsample = partial(self.build_shortcut, avg_down=avg_down, kernel_size=down_kernel_size, **types)
-        channels = widths[-1]
-        for index, spec in enumerate(self.adapted(specs)[: self.stages_to_build]):
+        channels = self.stem_channels
+        self.res_layers = [f"layer{index + 1}" for index in range(self.stages_to_build)]
+        for name, spec in zip(self.res_layers, self.adapted(specs)):
             stride *= spec.stride
             stage = build_stage(spec, channels, downsample, self.block_pool(smooth), **shared)
-            self.add_stage(f"layer{index + 1}", stage, channels=spec.channels, stride=stride)
+            self.add_stage(name, stage, channels=spec.channels, stride=stride)
             channels = spec.channels
+        self.feat_dim = channels
         if zero_init_residual:
             warn_of_gammas_left_out(self.trained_modules())
 

@@ -47,6 +47,16 @@ def test_channels_follow_base_and_stem() -> None:
     assert [deep.stem[i].out_channels for i in (0, 3, 6)] == [24, 24, 48]
 
 
+def test_a_net_says_what_it_was_built_as() -> None:
+    net = meta(34, base_channels=32, deep_stem=True, num_stages=3, style="caffe")
+    assert (net.depth, net.base_channels, net.num_stages, net.style) == (34, 32, 3, "caffe")
+    assert net.stem_channels == net.stem[6].out_channels == 32
+    assert net.res_layers == [name for name, _ in net.named_children() if name.startswith("layer")]
+    assert net.feat_dim == net.layer3[-1].conv2.out_channels == 128
+    pruned = meta(prune_stages=True, out_indices=(1,))
+    assert (pruned.res_layers, pruned.feat_dim) == (["layer1", "layer2"], 512)
+
+
 def test_arguments_default_to_what_fits_num_stages() -> None:
     net = meta(num_stages=3)
     assert net.out_indices == (0, 1, 2)
