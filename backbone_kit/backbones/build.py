@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
+
+import torch
 
 from ..config import Config
 from ..errors import ConfigError, did_you_mean, dotted
@@ -59,8 +62,11 @@ def build_backbone(
     if pretrained is not None:
         backbone.pop("init_cfg", None)
         backbone["pretrained"] = pretrained
+    loads = pretrained is not None or (init and _names_only_weights(backbone))
+    spared = loads and _can_be_spared(backbone.get("type"))
     try:
-        net = BACKBONES.construct(backbone)
+        with torch.device("meta") if spared else nullcontext():
+            net = BACKBONES.construct(backbone)
     except ConfigError as error:
         raise _with_nested_hint(error.within(*path), node, path) from error.__cause__
     if not isinstance(net, Backbone):
@@ -69,7 +75,23 @@ def build_backbone(
         )
     if init or pretrained is not None:
         net.init_weights()
+    if spared:
+        for tensor in (*net.parameters(), *net.buffers()):
+            tensor.data = tensor.data.clone()  # not the file's memory: that file may be written over
     return net
+
+
+def _names_only_weights(backbone: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint is all that fills the net."""
+    entry = backbone.get("init_cfg")
+    return backbone.get("pretrained") is not None or (isinstance(entry, Mapping) and entry.get("type") == "Pretrained")
+
+
+def _can_be_spared(kind: Any) -> bool:
+    """Whether a net may be built without memory, as a checkpoint brings all values: no other tensors are in it."""
+    module = getattr(BACKBONES.get(kind) if isinstance(kind, str) else kind, "__module__", "")
+    own = module.startswith("backbone_kit.") and not module.endswith(".timm_backbone")
+    return own and torch.get_default_device().type == "cpu"
 
 
 def _read(cfg: Any) -> tuple[Mapping[str, Any], bool]:

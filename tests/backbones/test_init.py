@@ -14,6 +14,8 @@ from backbone_kit import CheckpointError, ConfigError, build_backbone
 from backbone_kit.backbones import ResNet
 from backbone_kit.backbones.residual import ResidualBlock
 
+from .test_contract import per_class, tiny
+
 R18 = {"type": "ResNet", "depth": 18, "base_channels": 8}
 
 
@@ -234,3 +236,20 @@ def test_statistics_that_moved_are_no_reason_for_words() -> None:
         net(x)
         net.norm_eval, net._before_first_step = True, True
         net.train()(x)
+
+
+@per_class
+def test_nothing_is_drawn_where_a_checkpoint_brings_all_values(kind: str, tmp_path: Path) -> None:
+    if kind == "TimmBackbone":
+        pytest.skip("timm's nets may hold tensors that are in no checkpoint, and are built with memory")
+    trained = tiny(kind).eval()
+    path = saved(tmp_path, trained)
+    state = torch.get_rng_state()
+    net = tiny(kind, pretrained=str(path)).eval()
+    assert torch.equal(torch.get_rng_state(), state)
+    path.write_bytes(bytes(path.stat().st_size))  # the file's memory is not the net's
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(net(x), trained(x), strict=True))
+    frozen = [name for name, parameter in trained.named_parameters() if not parameter.requires_grad]
+    assert frozen == [name for name, parameter in net.named_parameters() if not parameter.requires_grad]
