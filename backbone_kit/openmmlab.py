@@ -55,6 +55,12 @@ RENAMED: dict[str, dict[str, dict[str, str]]] = {
 }
 """By package and type: what an argument is called there, and here."""
 
+CLASSIFIERS: dict[str, dict[str, str]] = {"mmdet": {}, "mmseg": {}, "mmpretrain": {"VGG": "num_classes"}}
+"""By package and type: what puts a classifier into the backbone, which is left aside like those of checkpoints."""
+
+GROUPED = ("ResNeXt", "ResNeSt", "SEResNeXt", "DetectoRS_ResNeXt")
+"""Types whose `base_width` is not looked at there where `groups` is 1: one group is as wide as the stage."""
+
 UNFROZEN_AT_ZERO = ("ConvNeXt",)
 """Types whose `frozen_stages=0` freezes nothing there; here 0 is the stem, and nothing is -1."""
 
@@ -90,6 +96,9 @@ def from_openmmlab(cfg: Mapping[str, Any], source: str = "mmdet") -> dict[str, A
         _expand(result)
     for key, value in DEFAULTS[package].get(kind, {}).items():
         result.setdefault(key, value)
+    result.pop(CLASSIFIERS[package].get(kind, ""), None)
+    if kind in GROUPED and result.get("groups", 1) == 1:
+        result.pop("base_width", None)
     if kind in UNFROZEN_AT_ZERO and result.get("frozen_stages") == 0:
         result["frozen_stages"] = -1
     return result

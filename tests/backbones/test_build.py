@@ -140,6 +140,22 @@ def test_every_resnet_has_the_defaults_of_each_package() -> None:
     assert family - of_mmdet_alone - {"RegNet"} <= set(DEFAULTS["mmseg"])
 
 
+@pytest.mark.parametrize("kind", ["mmdet.ResNeXt", "mmseg.ResNeSt", "mmpretrain.SEResNeXt"])
+def test_one_group_is_as_wide_as_the_stage_whatever_its_width_is_said_to_be(kind: str) -> None:
+    width = "width_per_group" if kind.startswith("mmpretrain") else "base_width"
+    with torch.device("meta"):
+        net = build_backbone({"type": kind, "depth": 50, "base_channels": 32, "groups": 1, width: 64})
+    assert net.layer1[0].conv1.out_channels == 32  # as all three packages build it
+
+
+def test_the_classifier_inside_of_mmpretrains_vgg_is_left_aside() -> None:
+    net = build_backbone({"type": "mmpretrain.VGG", "depth": 11, "num_classes": 1000})
+    assert net.out_channels == (512,)
+    assert not [key for key in net.state_dict() if "classifier" in key]
+    with pytest.raises(ConfigError, match="num_classes: VGG has no argument 'num_classes'"):
+        build_backbone({"type": "VGG", "depth": 11, "num_classes": 1000})
+
+
 def test_from_openmmlab_leaves_the_given_dict_alone_and_nested_scopes_out() -> None:
     given = {"type": "mmseg.ResNetV1c", "depth": 50, "norm_cfg": {"type": "mmengine.SyncBN", "_scope_": "mmseg"}}
     ours = from_openmmlab(given)
