@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from .errors import CheckpointError, ConfigError, Path, Problem, did_you_mean
@@ -44,7 +45,7 @@ class Registry:
         return len(self._entries)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return isinstance(name, str) and name in self._entries
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -54,7 +55,12 @@ class Registry:
 
     def get(self, name: str) -> Callable[..., Any] | None:
         """The entry of that name, None where there is none."""
-        return self._entries.get(name)
+        return self._entries[name] if name in self else None
+
+    @property
+    def module_dict(self) -> Mapping[str, Callable[..., Any]]:
+        """All entries by name, to be read, not changed."""
+        return MappingProxyType(self._entries)
 
     @overload
     def register_module(self, name: T) -> T: ...

@@ -69,6 +69,11 @@ def test_a_registry_is_a_collection_of_names():
     assert len(registry) == 1
     assert registry.get("Door") is Door
     assert registry.get("Window") is None
+    assert ["Door"] not in registry
+    assert registry.get(["Door"]) is None
+    assert registry.module_dict == {"Door": Door}
+    with pytest.raises(TypeError):
+        registry.module_dict["Window"] = Door
     assert repr(registry) == "Registry('thing': Door)"
 
 
