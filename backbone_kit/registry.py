@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
@@ -16,6 +17,8 @@ from .errors import CheckpointError, ConfigError, Path, Problem, did_you_mean
 from .signature import check_arguments, check_value, parameters
 
 T = TypeVar("T", bound=Callable[..., Any])
+_Flat = tuple[tuple[Any, type, Any], ...]
+_PLAIN = frozenset((str, int, float, bool, type(None)))
 
 
 class Registry:
@@ -40,6 +43,7 @@ class Registry:
         self.supplied = tuple(supplied)
         self.options = dict(options or {})
         self._entries: dict[str, Callable[..., Any]] = {}
+        self._is_sound = lru_cache(1024)(self._check_flat)  # nets build hundreds of layers from one config
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -106,6 +110,7 @@ class Registry:
                     "choose another name, or replace it with force=True"
                 )
         self._entries.update(dict.fromkeys(names, module))
+        self._is_sound.cache_clear()
         return module
 
     def build(self, cfg: Mapping[str, Any], default_args: Mapping[str, Any] | None = None) -> Any:
@@ -120,6 +125,14 @@ class Registry:
             path: Where `cfg` stands in the whole config, for the messages.
             beside: Arguments that come from elsewhere this time, so that `cfg` need not have them.
         """
+        flat = _flat(cfg)
+        return [] if flat is not None and self._is_sound(flat, tuple(beside)) else self._problems(cfg, path, beside)
+
+    def _check_flat(self, flat: _Flat, beside: tuple[str, ...]) -> bool:
+        return not self._problems({key: value for key, _, value in flat}, (), beside)
+
+    def _problems(self, cfg: Any, path: Path, beside: Collection[str]) -> list[Problem]:
+        """What `check` tells, looked for anew; for registries with rules of their own."""
         if not isinstance(cfg, Mapping):
             return [Problem(f"must be a dict with 'type', got {cfg!r} ({type(cfg).__name__})", path)]
         if "type" not in cfg:
@@ -151,7 +164,7 @@ class Registry:
         """
         problems = self.check(cfg, beside=kwargs)
         target: Any = self._target(cfg.get("type")) if isinstance(cfg, Mapping) else None
-        supplied = {**_by_name(target, args), **kwargs} if callable(target) else {}
+        supplied = {**dict(zip(_positional(target), args, strict=False)), **kwargs} if callable(target) else {}
         problems += [
             Problem(f"is set by the layer that uses this {self.name}, to {value!r}; remove it", (key,))
             for key, value in supplied.items()
@@ -237,10 +250,17 @@ def _source(node: Mapping[Any, Any], key: Any) -> str:
     return source_of(node, key) if source_of else ""
 
 
-def _by_name(target: Callable[..., Any], args: Sequence[Any]) -> dict[str, Any]:
-    """Positional arguments by the names that `target` has for them."""
-    names = [name for name, p in parameters(target).items() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    return dict(zip(names, args, strict=False))
+@cache
+def _positional(target: Callable[..., Any]) -> tuple[str, ...]:
+    """The names that `target` has for positional arguments."""
+    return tuple(name for name, p in parameters(target).items() if p.kind is p.POSITIONAL_OR_KEYWORD)
+
+
+def _flat(cfg: Any) -> _Flat | None:
+    """A config of plain values by these values, each with its type, since True is 1; None for any other."""
+    if isinstance(cfg, (dict, Mapping)) and all(type(value) in _PLAIN for value in cfg.values()):
+        return tuple((key, type(value), value) for key, value in cfg.items())
+    return None
 
 
 def _copied(value: Any) -> Any:

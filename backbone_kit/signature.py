@@ -2,7 +2,8 @@
 
 A constructor's annotations are the schema of its config. Beside the plain ones, three forms carry more: a `Literal`
 lists the allowed values, a `TypedDict` the keys of a nested entry, and `Annotated[Mapping[str, Any], NORM_LAYERS]` says
-that the value is itself a config, checked by that registry.
+that the value is itself a config, checked by that registry, or by anything else that has
+`check(value, path) -> list[Problem]`.
 """
 
 from __future__ import annotations
@@ -16,27 +17,20 @@ from typing import (
     Annotated,
     Any,
     Literal,
-    Protocol,
     Union,
     get_args,
     get_origin,
     get_type_hints,
     is_typeddict,
-    runtime_checkable,
 )
 
 from .errors import Path, Problem, did_you_mean
 
 _FORWARDED = object()
-_NUMBERS = {int: (numbers.Integral, "an int"), float: (numbers.Real, "a number")}
-
-
-@runtime_checkable
-class Checker(Protocol):
-    """What `Annotated` may carry: something that knows what a nested config has to look like."""
-
-    def check(self, cfg: Any, path: Path = ()) -> list[Problem]:
-        """Everything that is wrong with `cfg`, which stands at `path`."""
+_NUMBERS: dict[Any, tuple[tuple[type, ...], str]] = {  # the plain types first: asking an ABC takes longer
+    int: ((int, numbers.Integral), "an int"),
+    float: ((float, int, numbers.Real), "a number"),
+}
 
 
 @functools.cache
@@ -91,21 +85,32 @@ def check_arguments(
         supplied: Names that the caller of `target` adds by itself: never missing.
     """
     known = parameters(target)
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
-    settable = [name for name, p in known.items() if p.kind is not p.VAR_KEYWORD and name not in supplied]
     problems: list[Problem] = []
     for name, value in given.items():
         parameter = known.get(name)
         if parameter is None or parameter.kind is parameter.VAR_KEYWORD:
-            if not open_ended:
+            if not takes_any(target):
+                settable = [key for key in known if key not in supplied]
                 hint = did_you_mean(name, settable) or f"; it has: {', '.join(settable) or 'none'}"
                 problems.append(Problem(f"{_name(target)} has no argument {name!r}{hint}", (*path, name)))
         elif value is not parameter.default:
             problems += check_value(value, parameter.annotation, (*path, name))
-    for name in settable:
-        if known[name].default is inspect.Parameter.empty and name not in given:
+    for name in _required(target):
+        if name not in given and name not in supplied:
             problems.append(Problem(f"{name!r} is missing; {_name(target)} needs it", path))
     return problems
+
+
+@functools.cache
+def takes_any(target: Callable[..., Any]) -> bool:
+    """Whether `target` takes arguments of any name."""
+    return any(p.kind is p.VAR_KEYWORD for p in parameters(target).values())
+
+
+@functools.cache
+def _required(target: Callable[..., Any]) -> tuple[str, ...]:
+    known = parameters(target).items()
+    return tuple(name for name, p in known if p.default is p.empty and p.kind is not p.VAR_KEYWORD)
 
 
 def _name(target: Callable[..., Any]) -> str:
@@ -116,8 +121,8 @@ def check_value(value: Any, annotation: Any, path: Path) -> list[Problem]:
     """Everything that keeps `value` from being what `annotation` says; an annotation not known here accepts all."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        checker = next((extra for extra in arguments[1:] if isinstance(extra, Checker)), None)
-        return checker.check(value, path) if checker else check_value(value, arguments[0], path)
+        checker = next((extra for extra in arguments[1:] if hasattr(extra, "check")), None)
+        return checker.check(value, path) if checker is not None else check_value(value, arguments[0], path)
     if origin in (Union, types.UnionType):
         return _check_union(value, annotation, arguments, path)
     if is_typeddict(annotation):
@@ -136,9 +141,11 @@ def check_value(value: Any, annotation: Any, path: Path) -> list[Problem]:
 
 
 def _check_union(value: Any, annotation: Any, options: tuple[Any, ...], path: Path) -> list[Problem]:
-    findings = [check_value(value, option, path) for option in options]
-    if not all(findings):
-        return []
+    findings = []
+    for option in options:
+        findings.append(check_value(value, option, path))
+        if not findings[-1]:
+            return []
     deeper = [f for f, option in zip(findings, options, strict=True) if _same_kind(value, option)]
     return deeper[0] if deeper else [Problem(f"must be {_describe(annotation)}, got {_shown(value)}", path)]
 

@@ -301,3 +301,22 @@ def test_an_error_that_knows_its_place_keeps_it():
 
     with pytest.raises(ConfigError, match=r"^other.yaml:1: type: inner: is wrong"):
         HOUSES.build(Lined(dict(type=3), type=inner))
+
+
+def test_a_config_that_was_right_is_checked_again_by_another_class_of_its_name() -> None:
+    layers = Registry("layer")
+
+    @layers.register_module("Sum")
+    class First:
+        def __init__(self, channels: int, scale: bool = True) -> None: ...
+
+    cfg = {"type": "Sum", "channels": 1, "scale": True}
+    assert layers.check(cfg) == layers.check(cfg) == []
+    assert [problem.message for problem in layers.check({**cfg, "scale": 1})] == ["must be True or False, got 1 (int)"]
+
+    @layers.register_module("Sum", force=True)
+    class Second:
+        def __init__(self, channels: int) -> None: ...
+
+    (problem,) = layers.check(cfg)
+    assert problem.path == ("scale",)

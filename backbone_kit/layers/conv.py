@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ..registry import Registry
 
@@ -39,5 +40,20 @@ def build_conv_layer(cfg: ConvCfg | None, *args: Any, **kwargs: Any) -> nn.Modul
         >>> build_conv_layer(dict(type='Conv2d', padding_mode='circular'), 3, 8, kernel_size=3, padding=1)
         Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), padding_mode=circular)
     """
-    module: nn.Module = CONV_LAYERS.construct({"type": "Conv2d"} if cfg is None else cfg, *args, **kwargs)
+    with _Undrawn():
+        module: nn.Module = CONV_LAYERS.construct({"type": "Conv2d"} if cfg is None else cfg, *args, **kwargs)
     return module
+
+
+class _Undrawn(TorchFunctionMode):
+    """What `torch.nn.init` would draw on the meta device is left out: finding out that it is nothing takes long."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **kwargs)

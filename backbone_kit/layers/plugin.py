@@ -6,7 +6,6 @@ config's `width_arg` names. It may carry `_abbr_`, its name in a block.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from torch import nn
 
 from ..errors import ConfigError, Path, Problem, did_you_mean
 from ..registry import Registry
-from ..signature import parameters
+from ..signature import parameters, takes_any
 
 WIDTH = "in_channels"
 _ELSEWHERE = ("channels", "channel", "gate_channels", "dim", "num_channels", "num_features", "inplanes", "in_planes")
@@ -25,9 +24,9 @@ _ELSEWHERE = ("channels", "channel", "gate_channels", "dim", "num_channels", "nu
 class PluginRegistry(Registry):
     """A registry whose configs may say, as `width_arg`, which argument of a plugin is the channels of the map."""
 
-    def check(self, cfg: Any, path: Path = (), beside: Collection[str] = ()) -> list[Problem]:
-        """As `Registry.check`; a plugin that calls the channels something else is refused, with the cure."""
-        problems = super().check(cfg, path, beside)
+    def _problems(self, cfg: Any, path: Path, beside: Collection[str]) -> list[Problem]:
+        """As a `Registry`'s; a plugin that calls the channels something else is refused, with the cure."""
+        problems = super()._problems(cfg, path, beside)
         target = self._target(cfg.get("type")) if isinstance(cfg, Mapping) else None
         if not callable(target):
             return problems
@@ -36,7 +35,7 @@ class PluginRegistry(Registry):
         if "width_arg" not in cfg and name not in (None, WIDTH):
             cure = f"add width_arg={name!r}{f' and remove {name!r}' if name in cfg else ''}, otherwise width_arg=None"
             problems.append(Problem(f"{kind} takes no {WIDTH!r}; if {name!r} is the channels of the map, {cure}", path))
-        elif isinstance(name, str) and name not in known and not _takes_any(known):
+        elif isinstance(name, str) and name not in known and not takes_any(target):
             hint = did_you_mean(name, known) or f"; it has: {', '.join(known) or 'none'}"
             problems.append(Problem(f"{kind} has no argument {name!r}{hint}", (*path, "width_arg")))
         return problems
@@ -66,11 +65,7 @@ def _width_name(target: Callable[..., Any], cfg: Mapping[str, Any]) -> Any:
     first = next(iter(known.values()), None)
     if first is not None and first.default is first.empty and first.annotation in (int, Any) and first.name not in cfg:
         return first.name
-    return WIDTH if _takes_any(known) else None
-
-
-def _takes_any(known: Mapping[str, inspect.Parameter]) -> bool:
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    return WIDTH if takes_any(target) else None
 
 
 PLUGIN_LAYERS = PluginRegistry("plugin", options={"postfix": int | str, "width_arg": str | None})

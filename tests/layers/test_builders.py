@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from backbone_kit.errors import ConfigError
 from backbone_kit.layers import (
@@ -286,3 +288,30 @@ def test_configs_stay_as_they_are():
 def test_a_registered_class_can_be_given_as_a_class():
     assert isinstance(build_activation_layer(dict(type=nn.GELU)), nn.GELU)
     assert "ConvModule" in PLUGIN_LAYERS
+
+
+@pytest.mark.parametrize(("device", "drawn"), [("cpu", 2), ("meta", 0)])
+def test_weights_are_drawn_where_there_are_any(device: str, drawn: int) -> None:
+    draws = []
+
+    class Listening(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            draws.extend([func] if func in (nn.init.kaiming_uniform_, nn.init.uniform_) else [])
+            return func(*args, **(kwargs or {}))
+
+    with torch.device(device), Listening():
+        conv = build_conv_layer(None, 3, 8, kernel_size=3)
+    assert len(draws) == drawn
+    assert {(name, tuple(p.shape), p.device.type) for name, p in conv.named_parameters()} == {
+        ("weight", (8, 3, 3, 3), device),
+        ("bias", (8,), device),
+    }
+
+
+def test_weights_are_torchs() -> None:
+    torch.manual_seed(0)
+    ours = build_conv_layer(None, 3, 8, kernel_size=3)
+    torch.manual_seed(0)
+    theirs = nn.Conv2d(3, 8, 3)
+    assert torch.equal(ours.weight, theirs.weight)
+    assert torch.equal(ours.bias, theirs.bias)
