@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .goals import goals
 from .rounds import described
 
 # A part's title, and the column after the names.
@@ -42,6 +43,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         "'processor' is processor time, 'times the first' its ratio to the first row's within a round. Made by "
         "`python -m benchmarks`.",
     ]
+    if table := goals(report):
+        lines += ["", "## Goals", "", *table]
     for part, values in report.items():
         if part in ROWS:
             lines += ["", f"## {ROWS[part]}", "", *_rows(values)]
@@ -133,12 +136,12 @@ def _bars(axes: Any, values: Mapping[str, float], title: str) -> None:
 
 def _lines(axes: Any, values: Mapping[str, Mapping[str, Mapping[str, float]]], key: str, title: str) -> None:
     for kind, style in zip(next(iter(values.values())), ("o-", "s-", "x--", "+:")):
-        colour = "tab:blue" if kind == "ours" or "prepared" in kind else None
+        colour = {"ours": "tab:blue", "ours, prepared": "tab:blue", "ours, as built": "tab:cyan"}.get(kind, "tab:grey")
         axes.plot(
             [int(at) for at in values], [rows[kind][key] for rows in values.values()], style, label=kind, color=colour
         )
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log", base=2)
+    axes.set_yscale("log")
     axes.set_xticks([int(at) for at in values], list(values))
     axes.legend(fontsize=8, frameon=False)
     _dress(axes, title)
