@@ -27,6 +27,7 @@ ALLOWED = {
     "finetune": {"backbones", "errors", "layers", "signature"},
     "analysis": set(),
     "optimize": {"backbones", "errors", "layers"},
+    "export": {"backbones", "checkpoint", "errors", "optimize"},
 }
 FREE = {"adapters", "cli"}  # may import anything, and nobody imports them
 

@@ -9,10 +9,18 @@ from collections.abc import Sequence
 
 from .._version import __version__
 from ..errors import CheckpointError, ConfigError
-from . import check, checkpoint, env, explain, listing, shapes
+from . import check, checkpoint, env, explain, export, listing, shapes
 from .parser import CommandError, Parser
 
-COMMANDS = {"shapes": shapes, "check": check, "list": listing, "explain": explain, "checkpoint": checkpoint, "env": env}
+COMMANDS = {
+    "shapes": shapes,
+    "check": check,
+    "list": listing,
+    "explain": explain,
+    "checkpoint": checkpoint,
+    "export": export,
+    "env": env,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,6 +18,9 @@ PACKAGES = (
     "timm",
     "mmengine",
     "safetensors",
+    "onnx",
+    "onnxruntime",
+    "openvino",
     "pillow",
     "matplotlib",
 )

@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from ..analysis import Report, capture
-from ..backbones import build_backbone
 from .parser import CommandError
 from .picture import read_picture
 from .prediction import report_on, running
 from .preprocessing import Preprocessing, find_preprocessing
 from .table import Table
+from .weights import build_with_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,12 +43,7 @@ class Features:
     def caption(self) -> str:
         """What the numbers below were made of."""
         height, width, _ = self.picture.shape
-        p = self.preprocessing
-        mean, std = (", ".join(f"{value:g}" for value in values) for values in (p.mean, p.std))
-        return (
-            f"measured on the picture at {height}x{width}, weights {self.weights};\n"
-            f"{p.channel_order} - ({mean}) / ({std}): {p.source}"
-        )
+        return f"measured on the picture at {height}x{width}, weights {self.weights};\n{self.preprocessing}"
 
     def table(self) -> Table:
         """One row a part: the predicted shape, the measured one and statistics."""
@@ -92,10 +86,7 @@ def compute_features(
     """
     picture = read_picture(path, size)
     preprocessing = find_preprocessing(config)
-    torch.manual_seed(0)
-    model = build_backbone(config, at=at, init=weights == "config", pretrained=weights if weights != "config" else None)
-    if weights == "config" and model.load_report is None:
-        raise CommandError("--weights config: the config names no checkpoint")
+    model, loaded = build_with_weights(config, at=at, weights=weights)
     extent = picture.shape[0], picture.shape[1]
     report = report_on(model, extent)
     if report.input_shape[1] != 3:
@@ -106,7 +97,6 @@ def compute_features(
         measured = tuple(maps[part.name].shape[1:]) if part.name in maps else None
         if part.channels is not None and measured != _shape(part):
             raise CommandError(f"{part.name}: predicted {_shape(part)}, measured {measured}; please report this")
-    loaded = model.load_report.source if model.load_report else "random (seed 0; see --weights)"
     return Features(model, report, picture, preprocessing, loaded, maps)
 
 

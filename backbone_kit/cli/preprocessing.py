@@ -31,6 +31,10 @@ class Preprocessing:
     channel_order: str = "RGB"
     source: str = "ImageNet's, because the config names none"
 
+    def __str__(self) -> str:
+        mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        return f"{self.channel_order} - ({mean}) / ({std}): {self.source}"
+
     def __call__(self, picture: Tensor) -> Tensor:
         """Pixels (H, W, 3) in RGB, from 0 to 255, as a batch of one (1, 3, H, W)."""
         x = picture.permute(2, 0, 1).float()

@@ -80,13 +80,25 @@ def prepare_for_inference(
         raise ConfigError(f"must be one of {allowed}, got {dtype}", ("dtype",))
     with torch.no_grad():
         expected = net(example)
-    if callable(getattr(net, "reparameterize", None)):
-        net.reparameterize()  # type: ignore[operator]
-    fused = fuse_conv_bn(_without_what_is_not_needed(net), example)
-    assert isinstance(fused, Backbone)
-    prepared = PreparedBackbone(fused, dtype, compiled=_has_compiler(example) if compiled is None else compiled)
+    prepared = PreparedBackbone(
+        merge_layers(net, example), dtype, compiled=_has_compiler(example) if compiled is None else compiled
+    )
     _check_maps(prepared(example), expected, _TOLERANCES[dtype])
     return prepared
+
+
+def merge_layers(net: Backbone, example: Tensor) -> Backbone:
+    """A copy with fewer layers: branches merged, norms folded, and without what no level in `out_indices` needs.
+
+    Args:
+        net: In eval mode; used up.
+        example: Pictures that it can run on.
+    """
+    if callable(getattr(net, "reparameterize", None)):
+        net.reparameterize()  # type: ignore[operator]
+    merged = fuse_conv_bn(_without_what_is_not_needed(net), example)
+    assert isinstance(merged, Backbone)
+    return merged
 
 
 def _without_what_is_not_needed(net: Backbone) -> nn.Module:
