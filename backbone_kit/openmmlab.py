@@ -73,7 +73,7 @@ def from_openmmlab(cfg: Mapping[str, Any], source: str = "mmdet") -> dict[str, A
         source: The package that it is written for: 'mmdet', 'mmseg' or 'mmpretrain'.
 
     Raises:
-        ConfigError: `source` is none of these.
+        ConfigError: `source` is none of these, or a `TIMMBackbone` gives no maps of several strides.
 
     Examples:
         >>> from_openmmlab(dict(type='mmseg.ResNetV1c', depth=50))
@@ -89,6 +89,8 @@ def from_openmmlab(cfg: Mapping[str, Any], source: str = "mmdet") -> dict[str, A
     except TypeError as error:
         raise ConfigError(f"holds a value that cannot be copied ({error}); a config is made of plain data") from error
     package = SCOPES[scope or source]
+    if kind == "TIMMBackbone":
+        return _timm_backbone(result, package)
     for theirs, ours in RENAMED[package].get(kind, {}).items():
         if theirs in result:
             result[ours] = result.pop(theirs)
@@ -102,6 +104,24 @@ def from_openmmlab(cfg: Mapping[str, Any], source: str = "mmdet") -> dict[str, A
     if kind in UNFROZEN_AT_ZERO and result.get("frozen_stages") == 0:
         result["frozen_stages"] = -1
     return result
+
+
+def _timm_backbone(cfg: dict[str, Any], package: str) -> dict[str, Any]:
+    """Their wrapper of timm's nets, which passes on what it does not know, as ours."""
+    if not cfg.pop("features_only", package == "mmseg"):
+        raise ConfigError("must be True: without it, timm gives no maps of several strides", ("features_only",))
+    if "out_indices" not in cfg:
+        raise ConfigError(
+            "'out_indices' is missing: timm would return a map of stride 2 as well, where it has one; say which maps "
+            "are needed, by timm's count, such as out_indices=(1, 2, 3, 4)"
+        )
+    name, path = cfg.get("model_name"), cfg.pop("checkpoint_path", "")
+    if cfg.pop("pretrained", package == "mmseg") or path:
+        cfg["pretrained"] = path or f"timm://{name}"
+    ours = ("type", "model_name", "in_channels", "pretrained", "init_cfg")
+    result = {key: cfg.pop(key) for key in ours if key in cfg}
+    result |= {"type": "TimmBackbone", "timm_indices": sorted(cfg.pop("out_indices"))}
+    return result | ({"model_args": cfg} if cfg else {})
 
 
 def _expand(cfg: dict[str, Any]) -> None:

@@ -34,9 +34,12 @@ class TimmBackbone(Backbone):
         model_args: Further arguments of `timm.create_model`, such as `{'drop_path_rate': 0.1}`.
         pretrained: A checkpoint that `init_weights` loads.
         init_cfg: How `init_weights` fills the weights.
+        timm_indices: In place of `out_indices`, the levels by timm's count, in which a map of a stride below 4 has an
+            index too.
 
     Raises:
-        ConfigError: timm is not installed, has no such net, or refuses an argument.
+        ConfigError: timm is not installed, has no such net, or refuses an argument; both kinds of indices are given, or
+            one of timm's is the stem's map.
 
     Shape:
         - Input: (N, in_channels, H, W)
@@ -54,11 +57,18 @@ class TimmBackbone(Backbone):
         model_args: Mapping[str, Any] | None = None,
         pretrained: str | None = None,
         init_cfg: InitCfg | Sequence[InitCfg] | None = None,
+        timm_indices: Sequence[int] | None = None,
     ) -> None:
         net = _create(model_name, in_channels, model_args or {})
         info = net.feature_info
         levels = list(zip(info.channels(), info.reduction(), info.module_name()))
         self._early = early = sum(stride < 4 for _, stride, _ in levels)
+        if timm_indices is not None:
+            if out_indices is not None:
+                raise ConfigError(
+                    "counts otherwise than `out_indices`, which is given too; keep one", ("timm_indices",)
+                )
+            out_indices = _by_our_count(timm_indices, [stride for _, stride, _ in levels], early)
         super().__init__(
             num_stages=len(levels) - early,
             out_indices=out_indices,
@@ -68,11 +78,13 @@ class TimmBackbone(Backbone):
             pretrained=pretrained,
             init_cfg=init_cfg,
         )
+        self.aliases: dict[str, str] = {}
         if type(net).__name__ == "FeatureListNet":
             self.whole: nn.Module | None = None
             before, segments = _taken_apart(net, model_name, early)
         else:
             self.whole = net
+            self.aliases = _timms_keys(net, model_name)
             before, segments = _by_taps(net, [name for _, _, name in levels], early)
         channels, stride = levels[early - 1][:2] if early else (in_channels, 1)
         self.add_stem(before if early else {}, channels=channels, stride=stride)
@@ -139,6 +151,17 @@ def _create(model_name: str, in_channels: int, model_args: Mapping[str, Any]) ->
         raise ConfigError(f"timm's {model_name} refuses them: {error}", ("model_args",)) from error
 
 
+def _by_our_count(timm_indices: Sequence[int], strides: Sequence[int], early: int) -> list[int]:
+    """Indices of timm's levels as ours, which begin behind the `early` ones."""
+    for index in timm_indices:
+        if not -len(strides) <= index < len(strides):
+            raise ConfigError(f"{index} is out of range: timm has 0 to {len(strides) - 1}", ("timm_indices",))
+        if index % len(strides) < early:
+            which = f"{index} is the stem's map, of stride {strides[index]}"
+            raise ConfigError(f"{which}: `forward_intermediates` gives it, `forward` does not", ("timm_indices",))
+    return [index % len(strides) - early for index in timm_indices]
+
+
 def _taken_apart(net: Any, model_name: str, early: int) -> tuple[Layers, list[Layers]]:
     """The layers of a sequence, before the first stage and of each stage, by their names in timm's whole net."""
     import timm
@@ -156,6 +179,16 @@ def _taken_apart(net: Any, model_name: str, early: int) -> tuple[Layers, list[La
         *first, last = stages[0]
         before, stages[0] = {name: stages[0][name] for name in first}, {last: stages[0][last]}
     return before, stages
+
+
+def _timms_keys(net: nn.Module, model_name: str) -> dict[str, str]:
+    """Keys of a net that stays whole, as ours, and as timm's without `features_only`."""
+    import timm
+
+    with torch.device("meta"):
+        keys = {key.replace(".", "_"): key for key in timm.create_model(model_name).state_dict()}
+    inside = ((key, key.removeprefix("model.").removeprefix("body.")) for key in net.state_dict())
+    return {f"whole.{key}": keys.get(name.replace(".", "_"), name) for key, name in inside}
 
 
 def _by_taps(net: nn.Module, taps: list[str], early: int) -> tuple[Layers, list[Layers]]:

@@ -115,7 +115,8 @@ def examine(
     if prefix and not prefix.endswith("."):
         prefix += "."
     try:
-        match = find_match([*weights, *hanging], own.keys(), layout, prefix, _roots(model))
+        aliases = getattr(model, "aliases", None)
+        match = find_match([*weights, *hanging], own.keys(), layout, prefix, _roots(model), aliases)
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
     wanted = [f"{key} hangs on {hanging[key]}" for key in match.sources.values() if key in hanging]

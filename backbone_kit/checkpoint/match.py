@@ -54,6 +54,7 @@ def find_match(
     layout: str = AUTO,
     prefix: str | None = None,
     roots: Collection[str] | None = None,
+    aliases: Mapping[str, str] | None = None,
 ) -> Match:
     """The match that serves most keys of the model, and of those the one that leaves fewest over.
 
@@ -64,6 +65,7 @@ def find_match(
         prefix: What stands before the backbone's keys; None: found out.
         roots: The modules that make up the model: what lies in them and serves nothing is unexpected. None: whatever
             has a key of the model's.
+        aliases: Key of the model to its name in files of the library that the net is from, where that is another.
 
     Raises:
         CheckpointError: The layout is unknown, or two parts of the source serve equally well.
@@ -71,6 +73,7 @@ def find_match(
     keys = dict.fromkeys(keys).keys()  # looked up often, and in order
     roots = {key.partition(".")[0] for key in own} if roots is None else roots
     matches = list(_own_matches(keys, own, prefix, roots)) if layout in (AUTO, HOUSE) else []
+    matches += _alias_matches(keys, own, aliases or {}, prefix)
     if not any(match.served == len(own) and not match.unexpected for match in matches):
         layouts = LAYOUTS.values() if layout == AUTO else [find_layout(layout)]
         matches += [_table_match(reading, own, roots) for reading in readings(keys, layouts, prefix, own)]
@@ -101,6 +104,15 @@ def _own_matches(
             names = {key: _moved(key[len(start) :], own) for key in keys if key.startswith(start)}
             rest = [key for key in keys if not key.startswith(start)]
             yield _match(OWN, start, names, rest, own, roots)
+
+
+def _alias_matches(
+    keys: Collection[str], own: Collection[str], aliases: Mapping[str, str], prefix: str | None
+) -> Iterator[Match]:
+    """As `_own_matches`, by other names."""
+    ours = {aliases.get(key, key): key for key in own} if aliases else {}
+    for match in _own_matches(keys, ours, prefix, {name.partition(".")[0] for name in ours}) if ours else ():
+        yield replace(match, sources={ours[name]: source for name, source in match.sources.items()})
 
 
 def _starts(keys: Collection[str], own: Collection[str]) -> list[str]:
