@@ -72,7 +72,7 @@ def parity(name: str) -> dict[str, Any]:
         found = compare(name)
         if found:
             return found
-    raise LookupError(f"{name} has no origin to be compared with")
+    raise LookupError(f"{name} has no origin to be compared with; say in WITHOUT_ORIGIN what checks its numbers")
 
 
 def with_timm(name: str) -> dict[str, Any] | None:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from ..layers.conv_norm import run_layers
 from .levels import FeatureInfo, Part
 
+Layers = nn.Module | Mapping[str, nn.Module]
+
 
 class Parts(nn.Module):
     """A stem and stages, one after the other, and the levels of features that come out on the way.
@@ -32,32 +34,34 @@ class Parts(nn.Module):
     def _added(self, module: nn.Module, position: int) -> None:
         """What happens to a module once it is registered; `position`: 0 for the stem and the pool, k for stage k."""
 
-    def add_stem(self, layers: Mapping[str, nn.Module], *, channels: int, stride: int) -> None:
+    def add_stem(self, layers: Layers, *, channels: int, stride: int) -> None:
         """Registers the stem, initialised and, from `frozen_stages=0` on, frozen.
 
         Args:
-            layers: Its layers by name, in the order in which they run; the map after the last one is the level 'stem'.
-                None at all: that level is the picture.
+            layers: A module, which gets the name 'stem'; or several by their own names, in the order in which they run.
+                The map after the last one is the level 'stem'; with {}, that level is the picture.
             channels: Channels of that map.
             stride: Its stride in input pixels.
         """
+        layers = _by_name("stem", layers)
         self.stem_names = tuple(layers)
         self._add_part("stem", layers, channels, stride)
 
-    def add_pool(self, layers: Mapping[str, nn.Module], *, stride: int) -> None:
+    def add_pool(self, layers: Layers, *, stride: int) -> None:
         """Registers what runs between the level 'stem' and the first stage; it freezes with the stem.
 
         Args:
-            layers: Its layers by name; they keep the number of channels.
+            layers: A module, which gets the name 'pool', or several by their own; they keep the number of channels.
             stride: Stride of its output in input pixels.
         """
+        layers = _by_name("pool", layers)
         self.pool_names = tuple(layers)
         self._add_part("pool", layers, self.feature_info[0].channels, stride, is_level=False)
 
     def add_stage(
         self,
         name: str,
-        stage: nn.Module | Mapping[str, nn.Module],
+        stage: Layers,
         *,
         channels: int,
         stride: int,
@@ -79,7 +83,7 @@ class Parts(nn.Module):
         """
         if not self.feature_info:
             raise RuntimeError(f"add_stage({name!r}) comes before add_stem; a backbone begins with its stem")
-        layers = stage if isinstance(stage, Mapping) else {name: stage}
+        layers = _by_name(name, stage)
         if blocks is None:
             blocks = len(list([*layers.values()][-1].children()))
         self.stage_names += (name,)
@@ -150,3 +154,7 @@ class Parts(nn.Module):
 
     def _run(self, names: tuple[str, ...], x: Tensor) -> Tensor:
         return run_layers(map(self.get_submodule, names), x)
+
+
+def _by_name(name: str, layers: Layers) -> Mapping[str, nn.Module]:
+    return {name: layers} if isinstance(layers, nn.Module) else layers

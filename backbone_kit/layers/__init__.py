@@ -1,4 +1,7 @@
-"""Layers by name: convolutions, norms, activations, paddings, plugins. One family per file."""
+"""Layers by name: convolutions, norms, activations, paddings, plugins. One family per file, found by itself."""
+
+import importlib
+import pkgutil
 
 from .activation import ACTIVATION_LAYERS, ActivationCfg, build_activation_layer
 from .adaptive_padding import Conv2dAdaptivePadding
@@ -33,6 +36,9 @@ from .selective_kernel import SelectiveKernel
 from .split_attention import RSoftmax, SplitAttentionConv2d
 from .switchable_conv import SAConv2d
 from .weight_init import INITIALIZERS, initialize
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
     "ACTIVATION_LAYERS",

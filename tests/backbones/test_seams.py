@@ -43,8 +43,8 @@ class Normed(Backbone):
 
     def __init__(self, stages: int = 2, **kwargs: Any) -> None:
         super().__init__(num_stages=2, **kwargs)
-        self.add_stem({"stem": nn.Conv2d(3, 4, 2, stride=2)}, channels=4, stride=2)
-        self.add_pool({"pool": nn.AvgPool2d(2)}, stride=4)
+        self.add_stem(nn.Conv2d(3, 4, 2, stride=2), channels=4, stride=2)
+        self.add_pool(nn.AvgPool2d(2), stride=4)
         for i in range(min(stages, self.stages_to_build)):
             norm = {f"norm{i}": nn.BatchNorm2d(4)}
             self.add_stage(f"stage{i}", nn.Sequential(nn.Conv2d(4, 4, 1)), channels=4, stride=4, out=norm)
