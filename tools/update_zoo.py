@@ -1,6 +1,6 @@
 """Writes docs/zoo.md and configs/zoo.json: every model name with size, cost, levels, parity and published accuracy.
 
-`python tools/update_zoo.py` measures what is new; `python tools/update_zoo.py 'resnet*'` measures those names again.
+`python tools/update_zoo.py` measures what is new; with patterns, such as 'resnet*', it measures those names again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from backbone_kit.checkpoint.entry import find_entry  # noqa: E402
 from backbone_kit.errors import CheckpointError  # noqa: E402
 from backbone_kit.names import named_config  # noqa: E402
 from tests import golden  # noqa: E402
+from tests.composed import COMPOSED  # noqa: E402
 
 PAGE = ROOT / "docs" / "zoo.md"
 DATA = ROOT / "configs" / "zoo.json"
@@ -39,10 +40,9 @@ INTRODUCTION = """# Zoo
 Every name that `build_backbone` knows. Parameters are without a classifier, GMACs at 224 x 224 up to the last map,
 levels as channels / stride in input pixels. Parity is the largest difference from the origin's maps, relative to the
 largest value of a map, both run on the same random weights; with "golden", from figures that the origin computed,
-relative to a map's standard deviation. "As" names the net that was compared in its place: one of the same class that
-differs in depth, or the net that an added layer, which has its own comparison in `tests/layers`, was added to. Accuracy
-is the published top-1 on ImageNet-1K of the weights beside it, not measured here. `python tools/update_zoo.py` writes
-this page.
+relative to a map's standard deviation. Where no library has a net as such, the origin is put together from other
+libraries' nets and layers in `tests/composed.py`, and the row says of which. Accuracy is the published top-1 on
+ImageNet-1K of the weights beside it, not measured here. `python tools/update_zoo.py` writes this page.
 """
 
 
@@ -60,19 +60,26 @@ def facts(name: str) -> dict[str, Any]:
     }
 
 
-WITHOUT_ORIGIN = {"ghost_resnet50*": "its Ghost convolutions: timm's, tests/layers/test_ghost.py"}
-
-
 def parity(name: str) -> dict[str, Any]:
     """The difference from the origin, and who that is."""
-    for pattern, reason in WITHOUT_ORIGIN.items():
-        if fnmatch.fnmatch(name, pattern):
-            return {"difference": None, "against": reason}
-    for compare in (with_timm, with_resnest, with_golden):
+    torch.manual_seed(0)
+    for compare in (with_composed, with_timm, with_resnest, with_golden):
         found = compare(name)
         if found:
             return found
     raise LookupError(f"{name} has no origin to be compared with; say in WITHOUT_ORIGIN what checks its numbers")
+
+
+def with_composed(name: str) -> dict[str, Any] | None:
+    """Live, with a net put together from other libraries' layers."""
+    if name not in COMPOSED:
+        return None
+    made = COMPOSED[name]()
+    randomized(made.net)
+    net = build_backbone(name)
+    net.load_state_dict(made.state_dict())
+    x = picture(96)  # DetectoRS reflects maps at margins of two pixels
+    return {"difference": difference(net, [*made.net(x).values()], x), "against": made.made_of}
 
 
 def with_timm(name: str) -> dict[str, Any] | None:
@@ -138,37 +145,37 @@ VERSIONS = {"mmdet": "mmdet 3.3.0", "mmseg": "mmseg 1.2.2", "mmpretrain": "mmpre
 
 
 def with_golden(name: str) -> dict[str, Any] | None:
-    """On figures that an OpenMMLab package computed: for this net, or for the nearest of its class."""
-    cfg = dict(named_config(name))
-    wanted = set(signature(dict(cfg)))
-    kinds = (cfg["type"], cfg["type"].replace("NeXt", "Net"))
-    found = [case for case in golden_cases() if case["cfg"]["type"] in kinds]
-    if not found:
+    """On figures that an OpenMMLab package computed for a net of the same layers."""
+    wanted = layers(on_meta(named_config(name)))
+    case = next((case for case in golden_cases() if case["layers"] == wanted), None)
+    if case is None:
         return None
-    case = max(found, key=lambda case: overlap(wanted, set(signature(ours(case)))))
     net = build_from_cfg(ours(case), BACKBONES)
     golden.fill(net)
     maps = net.eval()(golden.picture(case["input"]))
     worst = max(golden.difference(a, b) for a, b in zip(maps, case["outputs"]) if "sample" in b)
-    row = {"difference": worst, "against": f"{VERSIONS[package(case)]}, golden"}
-    if set(signature(ours(case))) != wanted:
-        row["as"] = said(case["cfg"])
-    return row
+    return {"difference": worst, "against": f"{VERSIONS[package(case)]}, golden"}
 
 
 @cache
 def golden_cases() -> list[dict[str, Any]]:
-    """All that the tests carry and that build under the house's keys."""
+    """All that the tests carry and that build under the house's keys, with the layers of ours."""
     found = []
     for path in sorted(golden.DATA.glob("*.json.gz")):
         for case in golden.cases(path.name.removesuffix(".json.gz")):
             source = {"source": path.name.split("_")[0], **case}
-            with torch.device("meta"), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                net = build_from_cfg(ours(source), BACKBONES)
+            net = on_meta(ours(source))
             if list(net.state_dict()) == list(case["keys"]):
-                found.append(source)
+                found.append({**source, "layers": layers(net)})
     return found
+
+
+def on_meta(cfg: Mapping[str, Any]) -> Backbone:
+    """A net without weights, and without a word."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net: Backbone = build_from_cfg({k: v for k, v in cfg.items() if k != "init_cfg"}, BACKBONES)
+    return net
 
 
 def package(case: Mapping[str, Any]) -> str:
@@ -181,13 +188,8 @@ def ours(case: Mapping[str, Any]) -> dict[str, Any]:
     return from_openmmlab(case["cfg"], package(case))
 
 
-def signature(cfg: dict[str, Any]) -> Iterable[str]:
-    """The net's layers, each with its name and all that it prints of itself."""
-    cfg.pop("init_cfg", None)
-    cfg.pop("out_indices", None)
-    with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        net = build_from_cfg(cfg, BACKBONES)
+def layers(net: nn.Module) -> list[str]:
+    """A net's layers, each with its name and all that it prints of itself."""
     return [
         f"{path} {module}".replace("SyncBatchNorm", "BatchNorm2d")
         for path, module in net.named_modules()
@@ -195,41 +197,29 @@ def signature(cfg: dict[str, Any]) -> Iterable[str]:
     ]
 
 
-def overlap(a: set[str], b: set[str]) -> float:
-    """Shared layers over all layers."""
-    return len(a & b) / len(a | b)
-
-
-def said(cfg: Mapping[str, Any]) -> str:
-    """A config in a phrase."""
-    left_out = ("init_cfg", "norm_eval", "frozen_stages", "out_indices", "num_stages", "type", "with_cp")
-    rest = {key: value for key, value in cfg.items() if key not in left_out}
-    return f"{cfg['type']} {json.dumps(rest, separators=(', ', ': '))}".replace('"', "")
-
-
 def randomized(peer: nn.Module) -> nn.Module:
-    """Norms off their start, so that one that is skipped or swapped shows."""
+    """Norms and scales off their start, and nothing zero, so that a layer that is skipped or swapped shows."""
     generator = torch.Generator().manual_seed(0)
     for layer in peer.modules():
-        if isinstance(getattr(layer, "running_mean", None), Tensor):
-            for tensor, draw in (("weight", (0.5, 1.0)), ("running_var", (0.5, 1.5))):
-                if isinstance(getattr(layer, tensor, None), Tensor):
-                    nn.init.uniform_(getattr(layer, tensor), *draw, generator=generator)
-            for tensor in ("bias", "running_mean"):
-                if isinstance(getattr(layer, tensor, None), Tensor):
-                    nn.init.normal_(getattr(layer, tensor), std=0.1, generator=generator)
+        for name, tensor in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]:
+            if name in ("weight", "gamma", "running_var") and tensor.ndim == 1:
+                nn.init.uniform_(tensor, 0.5, 1.5 if name == "running_var" else 1.0, generator=generator)
+            elif tensor.ndim == 1:
+                nn.init.normal_(tensor, std=0.1, generator=generator)
+            elif tensor.ndim > 1 and not tensor.any():
+                nn.init.normal_(tensor, std=tensor[0].numel() ** -0.5, generator=generator)
     return peer.eval()
 
 
-def picture() -> Tensor:
+def picture(side: int = SIDE) -> Tensor:
     """What nets are compared on."""
-    return torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    return torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
-def difference(net: Backbone, theirs: list[Tensor]) -> float:
+def difference(net: Backbone, theirs: list[Tensor], x: Tensor | None = None) -> float:
     """The largest difference over all maps that the origin gives too, the last among them, relative to its map."""
     found: list[float | None] = []
-    for map_ in net.eval()(picture()):
+    for map_ in net.eval()(picture() if x is None else x):
         same = [other for other in theirs if other.shape == map_.shape]
         found.append(min((float((map_ - o).abs().max() / o.abs().max()) for o in same), default=None))
     if found[-1] is None:
@@ -267,27 +257,26 @@ def rendered(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _line(name: str, row: Mapping[str, Any]) -> str:
     levels = ", ".join(f"{channels} / {stride}" for channels, stride in row["levels"])
-    against = row["against"] + (f"; as {row['as']}" if "as" in row else "")
     top1 = f"{row['top1']:.2f} ({row['weights']})" if row.get("top1") else ""
-    difference = "" if row["difference"] is None else f"{row['difference']:.1e}"
     cells = (
         f"`{name}`",
         f"{row['params'] / 1e6:.2f}",
         f"{row['macs'] / 1e9:.2f}",
         levels,
-        difference,
-        against,
+        f"{row['difference']:.1e}",
+        row["against"],
     )
     return f"| {' | '.join(cells)} | {top1} |".replace("|  |", "| |")
 
 
-def main(pattern: str | None) -> None:
+def main(patterns: list[str]) -> None:
     """Measures what is asked for or new, and writes data and page."""
     rows: dict[str, dict[str, Any]] = json.loads(DATA.read_text()) if DATA.exists() else {}
     names = list_backbones()
     rows = {name: rows[name] for name in names if name in rows}
-    asked: Callable[[str], bool] = lambda name: fnmatch.fnmatch(name, pattern) if pattern else name not in rows  # noqa: E731
-    for name in filter(asked, names):
+    for name in names:
+        if not (any(fnmatch.fnmatch(name, pattern) for pattern in patterns) if patterns else name not in rows):
+            continue
         try:
             with torch.no_grad():
                 rows[name] = {**facts(name), **parity(name), **(accuracy(name) or {})}
@@ -300,4 +289,4 @@ def main(pattern: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    main(sys.argv[1:])

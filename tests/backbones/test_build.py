@@ -135,7 +135,7 @@ def test_a_scope_in_the_type_goes_before_it() -> None:
 
 def test_every_resnet_has_the_defaults_of_each_package() -> None:
     family = {name for name in BACKBONES if issubclass(BACKBONES.get(name), ResNet)}
-    of_mmdet_alone = {"SKResNet", "TridentResNet", "DetectoRS_ResNet", "DetectoRS_ResNeXt"}
+    of_mmdet_alone = {"SKResNet", "GhostResNet", "TridentResNet", "DetectoRS_ResNet", "DetectoRS_ResNeXt"}
     assert family - of_mmdet_alone <= set(DEFAULTS["mmpretrain"])
     assert family - of_mmdet_alone - {"RegNet"} <= set(DEFAULTS["mmseg"])
 

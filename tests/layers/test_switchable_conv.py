@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 from backbone_kit import ConfigError
 from backbone_kit.layers import ConvAWS2d, SAConv2d, build_conv_layer
 from backbone_kit.layers.switchable_conv import _reflected
 
 from ..torch_versions import dynamic_export
+from .definitions import switchable_convolution
 from .graphs import compiles_trains_and_exports
 
 KINDS = {
@@ -39,38 +39,11 @@ def sac(*, padding: int = 1, **arguments: Any) -> SAConv2d:
     return built
 
 
-def definition(net: SAConv2d, x: Tensor) -> Tensor:
-    """The layer by figure 4 of the paper; weights and windows one by one."""
-    x = x + F.linear(x.mean((2, 3)), net.pre_context.weight.flatten(1), net.pre_context.bias)[:, :, None, None]
-    edges = torch.cat((x[..., [2, 1], :], x, x[..., [-2, -3], :]), 2)
-    edges = torch.cat((edges[..., [2, 1]], edges, edges[..., [-2, -3]]), 3)
-    around = edges.unfold(2, 5, 1).unfold(3, 5, 1).mean((4, 5))
-    stride, dilation, groups = net.stride, net.dilation[0], net.groups
-    switch = F.conv2d(around, net.switch.weight, net.switch.bias, stride)
-
-    filters = [(w - w.mean()) / (w.var() + 1e-5).sqrt() for w in net.weight]
-    weight = torch.stack(filters) * net.weight_gamma + net.weight_beta
-    out = 0
-    for share, kernel, times, name in (
-        (switch, weight, 1, "offset_s"),
-        (1 - switch, weight + net.weight_diff, 3, "offset_l"),
-    ):
-        far = times * dilation
-        if hasattr(net, name):
-            moves = getattr(net, name)
-            offset = F.conv2d(around, moves.weight, moves.bias, stride, 1)
-            y = torchvision.ops.deform_conv2d(x, offset, kernel, None, stride, (far, far), (far, far))
-        else:
-            y = F.conv2d(x, kernel, None, stride, far, far, groups)
-        out = out + share * y
-    return out + F.linear(out.mean((2, 3)), net.post_context.weight.flatten(1), net.post_context.bias)[:, :, None, None]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_the_papers_definition(kind: str) -> None:
     net, x = sac(**KINDS[kind]).double(), torch.randn(2, 8, 9, 7).double()
     before = copy.deepcopy({key: value for key, value in vars(net).items() if not key.startswith("_")})
-    torch.testing.assert_close(net(x), definition(net, x), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(net(x), switchable_convolution(net, x), rtol=1e-10, atol=1e-10)
     assert {key: value for key, value in vars(net).items() if not key.startswith("_")} == before
 
 
