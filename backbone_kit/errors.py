@@ -95,13 +95,18 @@ def dotted(path: Path) -> str:
     return text.removeprefix(".")
 
 
-def did_you_mean(name: object, choices: Iterable[str]) -> str:
+def did_you_mean(name: object, choices: Iterable[str], cutoff: float = 0.6) -> str:
     """The clause that ends a message about an unknown name, '' where nothing is near.
+
+    Args:
+        name: What was said.
+        choices: What could have been meant.
+        cutoff: The share of letters that must agree.
 
     Examples:
         >>> did_you_mean('ResNett', ['ResNet', 'VGG'])
         "; did you mean 'ResNet'?"
     """
     by_lower = {choice.lower(): choice for choice in choices}
-    near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=cutoff)
     return f"; did you mean {by_lower[near[0]]!r}?" if near else ""

@@ -17,6 +17,9 @@ from .errors import CheckpointError, ConfigError, Path, Problem, did_you_mean
 from .signature import check_arguments, check_value, parameters
 
 T = TypeVar("T", bound=Callable[..., Any])
+
+_CUTOFF = 0.75
+"""How near a name must be to be meant: names of nets share most of their letters, and CSPNeXt is no typo of ResNeXt."""
 _Flat = tuple[tuple[Any, type, Any], ...]
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 
@@ -192,7 +195,7 @@ class Registry:
                 return self._entries[kind]
             module, _, name = kind.rpartition(".")
             hint = f"; an import path needs custom_imports=dict(imports=[{module!r}])" if module else ""
-            return f"unknown {self.name} {kind!r}{did_you_mean(name, self) or _among(self)}{hint}"
+            return f"unknown {self.name} {kind!r}{did_you_mean(name, self, _CUTOFF) or _among(self)}{hint}"
         return kind if callable(kind) else f"must be a registered {self.name} or a class, got {kind!r}"
 
 

@@ -20,6 +20,8 @@ GCB = {"cfg": {"type": "ContextBlock", "ratio": 0.25}, "position": "after_conv3"
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"type": "ResNett", "depth": 50}, "model.backbone.type: unknown backbone 'ResNett'; did you mean 'ResNet'?"),
+    ({"type": "CSPNeXt"}, "model.backbone.type: unknown backbone 'CSPNeXt'; registered: ConvNeXt, "),
+    ({"type": "HourglassNet"}, "model.backbone.type: unknown backbone 'HourglassNet'; registered: "),
     ({"depth": 50}, "model.backbone: 'type' is missing"),
     ({"type": "ResNet", "dept": 50}, "model.backbone.dept: ResNet has no argument 'dept'; did you mean 'depth'?"),
     ({"type": "ResNet"}, "model.backbone: 'depth' is missing; ResNet needs it"),
