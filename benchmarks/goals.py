@@ -22,9 +22,8 @@ class Goal:
     def __str__(self) -> str:
         met = self.reached >= self.limit if self.at_least else self.reached <= self.limit
         sign = "≥" if self.at_least else "≤"
-        return (
-            f"| {self.name} | {sign} {self.limit:g} | {self.reached:.3g} | {'yes' if met else f'no: {self.reason}'} |"
-        )
+        verdict = "yes" if met else f"no: {self.reason}" if self.reason else "no"
+        return f"| {self.name} | {sign} {self.limit:g} | {self.reached:.3g} | {verdict} |"
 
 
 def goals(report: Mapping[str, Any]) -> list[str]:
