@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..errors import CheckpointError
 from .contents import Checkpoint, find_checkpoint
 from .download import fetch
@@ -46,12 +48,13 @@ def _read(path: Path, name: str, ema: bool) -> Checkpoint:
     start = first_bytes(path, name)
     inert: tuple[str, ...] = ()
     try:
-        if start.startswith(b"PK\3\4"):
-            content, inert = read_zip(path)
-        elif start[8:9] == b"{" or path.suffix == ".safetensors":
-            content = read_safetensors(path)
-        else:
-            content, inert = read_pickle(path)
+        with torch.device("cpu"):  # a model may be built on another, such as meta, while this is read
+            if start.startswith(b"PK\3\4"):
+                content, inert = read_zip(path)
+            elif start[8:9] == b"{" or path.suffix == ".safetensors":
+                content = read_safetensors(path)
+            else:
+                content, inert = read_pickle(path)
     except Exception as error:  # of zipfile, torch and json, whose every error means the same here
         raise CheckpointError(f"{name}: is no checkpoint that can be read: {error}") from error
     return find_checkpoint(content, name, ema=ema, inert=inert)

@@ -135,6 +135,16 @@ def test_a_model_without_memory_takes_the_tensors_of_a_file(tmp_path: Path) -> N
     assert all(torch.equal(a, b) for a, b in zip(net.eval()(x), source(x)))
 
 
+@pytest.mark.parametrize("save", [save_file, torch.save], ids=["safetensors", "torch"])
+def test_a_file_is_read_under_another_default_device(tmp_path: Path, save: Any) -> None:
+    source = small()
+    save(source.state_dict(), tmp_path / "weights")
+    with torch.device("meta"):
+        net = small()
+        load_checkpoint(net, tmp_path / "weights")
+    assert equal(net, source.state_dict())
+
+
 def test_a_models_memory_is_the_mapped_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_file(small().state_dict(), tmp_path / "a.safetensors")
     checkpoint = read_checkpoint(tmp_path / "a.safetensors")
