@@ -216,11 +216,7 @@ class Backbone(Parts):
             CheckpointError: The named weights cannot be read or do not fit; the net is untouched by them.
         """
         if self._built_on_meta or (self.init_cfg is None and self._weights is None):
-            for layer in self.modules():
-                if callable(getattr(layer, "reset_parameters", None)):
-                    layer.reset_parameters()  # type: ignore[operator]
-            for child in self.children():
-                self.default_init(child)
+            self._start_over()
         if self.init_cfg is not None:
             with located("init_cfg"):
                 initialize(self, self.init_cfg)
@@ -228,3 +224,11 @@ class Backbone(Parts):
             named = self._weights
             self.load_report = load_checkpoint(self, named.checkpoint, prefix=named.prefix, adapt_stem=named.adapt_stem)
         self._initialized = True
+
+    def _start_over(self) -> None:
+        """Fills the weights as the constructor does."""
+        for layer in self.modules():
+            if callable(getattr(layer, "reset_parameters", None)):
+                layer.reset_parameters()  # type: ignore[operator]
+        for child in self.children():
+            self.default_init(child)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -97,9 +98,20 @@ class TimmBackbone(Backbone):
             self.add_stage(f"stage{index + 1}", layers, channels=channels, stride=stride, out=out, blocks=blocks)
         if frozen_stages >= 0 and not all(segments):
             raise ConfigError(f"timm does not say which layers of {model_name} are which stage", ("frozen_stages",))
+        self._again = partial(
+            type(self), model_name, in_channels, out_indices, prune_stages=prune_stages, model_args=model_args
+        )
 
     def default_init(self, module: nn.Module) -> None:
         """As timm left it."""
+
+    def _start_over(self) -> None:
+        with torch.device("cpu"):
+            made = self._again()
+        with torch.no_grad():
+            for own, start in ((self.parameters(), made.parameters()), (self.buffers(), made.buffers())):
+                for tensor, value in zip(own, start):
+                    tensor.copy_(value)
 
     def _add(self, position: int, name: str, module: nn.Module) -> None:
         if self.whole is None:

@@ -96,16 +96,27 @@ def test_init_weights_starts_over() -> None:
     assert net.conv1.weight.detach().std() == pytest.approx((2 / (8 * 49)) ** 0.5, rel=0.1)
 
 
-def test_a_net_from_the_meta_device_is_filled_whole() -> None:
+@per_class
+def test_a_net_from_the_meta_device_is_filled_whole(kind: str) -> None:
     with torch.device("meta"):
-        net = ResNet(18, base_channels=8)
+        net = tiny(kind)
     net = net.to_empty(device="cpu")
     with torch.no_grad():
         for tensor in [*net.parameters(), *net.buffers()]:
             tensor.fill_(float("nan") if tensor.is_floating_point() else -1)
     net.init_weights()
     assert all(torch.isfinite(tensor).all() for tensor in net.state_dict().values())
-    assert (net.bn1.running_var == 1).all()
+    assert not any((tensor == -1).all() for tensor in net.state_dict().values())
+
+
+def test_timms_layers_start_as_timm_has_them() -> None:
+    made, again = (build_backbone(dict(type="TimmBackbone", model_name="convnext_atto")) for _ in range(2))
+    with torch.no_grad():
+        for parameter in again.parameters():
+            parameter.fill_(7)
+    again.init_weights()
+    deviations = [[p.detach().std().item() for p in net.parameters() if p.ndim > 1] for net in (made, again)]
+    assert deviations[1] == pytest.approx(deviations[0], rel=0.1)
 
 
 def test_a_net_from_the_meta_device_is_filled_whole_under_an_init_cfg_too() -> None:
