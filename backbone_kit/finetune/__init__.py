@@ -5,5 +5,6 @@ from .groups import param_groups
 from .norms import convert_norms
 from .precise import precise_bn
 from .report import what_trains
+from .unused import freeze_unused
 
-__all__ = ["convert_norms", "freeze", "param_groups", "precise_bn", "unfreeze", "what_trains"]
+__all__ = ["convert_norms", "freeze", "freeze_unused", "param_groups", "precise_bn", "unfreeze", "what_trains"]
