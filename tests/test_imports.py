@@ -25,6 +25,7 @@ ALLOWED = {
     "backbones": {"checkpoint", "config", "errors", "layers", "names", "openmmlab", "registry", "signature"},
     "heads": {"backbones", "checkpoint", "errors"},
     "finetune": {"backbones", "errors", "layers", "signature"},
+    "distributed": {"backbones", "checkpoint"},
     "analysis": set(),
     "optimize": {"backbones", "errors", "layers"},
     "export": {"backbones", "checkpoint", "errors", "optimize"},

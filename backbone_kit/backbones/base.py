@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..checkpoint import LoadReport, load_checkpoint
+from ..checkpoint.sharded import whole_parameters
 from ..errors import ConfigError, located
 from ..layers.weight_init import initialize
 from ..registry import Registry
@@ -215,11 +216,12 @@ class Backbone(Parts):
             ConfigError: `init_cfg` names a layer that is not there.
             CheckpointError: The named weights cannot be read or do not fit; the net is untouched by them.
         """
-        if self._built_on_meta or (self.init_cfg is None and self._weights is None):
-            self._start_over()
-        if self.init_cfg is not None:
-            with located("init_cfg"):
-                initialize(self, self.init_cfg)
+        with whole_parameters(self):
+            if self._built_on_meta or (self.init_cfg is None and self._weights is None):
+                self._start_over()
+            if self.init_cfg is not None:
+                with located("init_cfg"):
+                    initialize(self, self.init_cfg)
         if self._weights is not None:
             named = self._weights
             self.load_report = load_checkpoint(self, named.checkpoint, prefix=named.prefix, adapt_stem=named.adapt_stem)

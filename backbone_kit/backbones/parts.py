@@ -109,6 +109,22 @@ class Parts(nn.Module):
         """
         self._add_part(name, layers, channels, stride, out=out)
 
+    def units(self) -> list[list[nn.Module]]:
+        """All modules: those of the stem, then block by block; a stage whose blocks are not one module each is one."""
+        units: list[list[nn.Module]] = [[]]
+        for part in self.parts:
+            modules = [self.get_submodule(name) for name in part.modules]
+            blocks = list(modules[-1].children()) if modules else []
+            if part.blocks and len(blocks) == part.blocks:
+                units += [[block] for block in blocks]
+                units[-len(blocks)] += modules[:-1]
+            elif part.position and part.blocks:
+                units.append(modules)
+            else:
+                units[-1] += modules
+            units[-1] += [self.get_submodule(name) for name in part.out]
+        return units
+
     def _add_part(
         self,
         name: str,

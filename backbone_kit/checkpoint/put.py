@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from .sharded import shared_out
+
 
 def put(model: nn.Module, tensors: Mapping[str, Tensor], fresh: Mapping[str, Iterable[str]], *, copy: bool) -> None:
     """Fills the model; a model on the meta device gets the tensors themselves.
@@ -20,7 +22,7 @@ def put(model: nn.Module, tensors: Mapping[str, Tensor], fresh: Mapping[str, Ite
     """
     own = model.state_dict()
     if not any(value.is_meta for value in own.values()):
-        model.load_state_dict(tensors, strict=False)
+        model.load_state_dict({key: shared_out(value, own[key]) for key, value in tensors.items()}, strict=False)
         return
     for path, keys in fresh.items():
         parts = [path] if path else dict.fromkeys(key.partition(".")[0] for key in keys)

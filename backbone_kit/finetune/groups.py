@@ -65,25 +65,6 @@ def _blocks_from_end(model: nn.Module) -> dict[int, int]:
     found = {}
     for net in model.modules():
         if isinstance(net, Backbone):
-            layers = _layers(net)
-            found.update(
-                {id(p): len(layers) - i for i, layer in enumerate(layers) for m in layer for p in m.parameters()}
-            )
+            units = net.units()
+            found.update({id(p): len(units) - i for i, unit in enumerate(units) for m in unit for p in m.parameters()})
     return found
-
-
-def _layers(net: Backbone) -> list[list[nn.Module]]:
-    """The stem, then block by block; a stage whose blocks are not one module each counts as one."""
-    layers: list[list[nn.Module]] = [[]]
-    for part in net.parts:
-        modules = [net.get_submodule(name) for name in part.modules]
-        blocks = list(modules[-1].children()) if modules else []
-        if part.blocks and len(blocks) == part.blocks:
-            layers += [[block] for block in blocks]
-            layers[-len(blocks)] += modules[:-1]
-        elif part.position and part.blocks:
-            layers.append(modules)
-        else:
-            layers[-1] += modules
-        layers[-1] += [net.get_submodule(name) for name in part.out]
-    return layers
