@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from ..backbones import Backbone
 from ..errors import ConfigError
-from .names import check_patterns
+from .names import check_kinds, check_patterns
 
 
 def param_groups(
@@ -40,9 +41,10 @@ def param_groups(
 
     Source: Bao et al., "BEiT", arXiv 2106.08254, appendix; Clark et al., "ELECTRA", arXiv 2003.10555, section 3.2.
     """
-    if not lr > 0:
+    check_kinds(param_groups, lr=lr, weight_decay=weight_decay, layer_decay=layer_decay, no_decay=no_decay)
+    if not 0 < lr < math.inf:
         raise ConfigError(f"must be over 0, got {lr}", ("lr",))
-    if not weight_decay >= 0:
+    if not 0 <= weight_decay < math.inf:
         raise ConfigError(f"must be 0 or more, got {weight_decay}", ("weight_decay",))
     if not 0 < layer_decay <= 1:
         raise ConfigError(f"must be over 0 and up to 1, got {layer_decay}", ("layer_decay",))

@@ -1,11 +1,24 @@
-"""Names with `*` in them."""
+"""Arguments that are checked before anything is changed: their kinds, and names with `*` in them."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from ..errors import ConfigError, did_you_mean
+from ..signature import check_arguments
+
+
+def check_kinds(function: Callable[..., Any], **given: Any) -> None:
+    """Refuses arguments that are not what the function's annotations say.
+
+    Raises:
+        ConfigError: With all of them.
+    """
+    problems = check_arguments(function, given, supplied=("model", "patterns"))
+    if problems:
+        raise ConfigError(problems)
 
 
 def check_patterns(patterns: Sequence[str], names: Collection[str], argument: str) -> None:
@@ -15,5 +28,7 @@ def check_patterns(patterns: Sequence[str], names: Collection[str], argument: st
         ConfigError: With the nearest name.
     """
     for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise ConfigError(f"must be names, each an argument of its own, got {pattern!r:.60}", (argument,))
         if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
             raise ConfigError(f"nothing is called {pattern!r}{did_you_mean(pattern, names)}", (argument,))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..errors import ConfigError
@@ -12,6 +14,7 @@ from ..layers.norm import NORM_LAYERS
 from ..layers.replace import replace_modules
 from ..signature import parameters
 from .freeze import hold, is_held
+from .names import check_kinds
 
 KINDS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
 
@@ -32,13 +35,15 @@ def convert_norms(model: nn.Module, norm_cfg: NormCfg) -> nn.Module:
         `model`, or the new norm where `model` itself is a BatchNorm.
 
     Raises:
-        ConfigError: No such norm can be built for some layer, or statistics are missing. Nothing is replaced then.
+        ConfigError: No such norm can be built for some layer, it takes no maps, or statistics are missing. Nothing is
+            replaced then.
 
     Examples:
         >>> from backbone_kit import build_backbone
         >>> convert_norms(build_backbone('resnet18'), dict(type='GN', num_groups=32)).layer1[0].bn1
         GroupNorm(32, 64, eps=1e-05, affine=True...)
     """
+    check_kinds(convert_norms, norm_cfg=norm_cfg)
     old = {name: layer for name, layer in model.named_modules() if type(layer) in KINDS}
     return replace_modules(model, {layer: _converted(layer, norm_cfg, name) for name, layer in old.items()})
 
@@ -49,6 +54,10 @@ def _converted(old: Any, norm_cfg: NormCfg, name: str) -> nn.Module:
     taken = parameters(kind) if callable(kind) else ()
     kept = {key: getattr(old, key) for key in ("eps", "momentum", "affine") if key in taken and hasattr(old, key)}
     _, new = build_norm_layer({**kept, **norm_cfg}, old.num_features)
+    try:
+        copy.deepcopy(new).to("meta").eval()(torch.empty(1, old.num_features, 1, old.num_features + 1, device="meta"))
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(f"{type(new).__name__} takes no maps (N, C, H, W): {error}", ("norm_cfg",)) from error
     if isinstance(new, FrozenBatchNorm2d) and old.running_mean is None:
         raise ConfigError(f"{name} has no running statistics to freeze", ("norm_cfg",))
     for like in (old.running_mean, old.weight):

@@ -15,7 +15,8 @@ def what_trains(model: nn.Module) -> str:
     """A table: for each part of the model, its parameters, how many of them train, and its BatchNorms.
 
     Args:
-        model: A backbone, part by part; anything else, child by child, and the backbones in it part by part.
+        model: A backbone, part by part; anything else, its own parameters, then child by child, and the backbones in it
+            part by part.
 
     Returns:
         Lines of text. 'fixed' BatchNorms keep their statistics, now that the model is in train or in eval mode.
@@ -46,14 +47,12 @@ def _parts(model: nn.Module, name: str = "") -> Iterator[tuple[str, Sequence[nn.
     if isinstance(model, Backbone):
         for part in model.describe():
             yield before + part["name"], [model.get_submodule(module) for module in part["modules"]]
-    elif any(isinstance(module, Backbone) for module in model.modules()):
-        for child_name, child in model.named_children():
-            yield from _parts(child, before + child_name)
-    elif name:
+    elif name and not any(isinstance(module, Backbone) for module in model.modules()):
         yield name, [model]
     else:
+        yield name or type(model).__name__, [nn.ParameterList(model.parameters(recurse=False))]
         for child_name, child in model.named_children():
-            yield child_name, [child]
+            yield from _parts(child, before + child_name)
 
 
 def _row(name: str, modules: Sequence[nn.Module]) -> tuple[str, str, str, str]:

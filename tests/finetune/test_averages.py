@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
+from backbone_kit import ConfigError
 from backbone_kit.finetune import precise_bn
 from tests.adapters.training import loaded
 
@@ -71,3 +74,36 @@ def test_an_average_follows_the_weights() -> None:
     assert torch.equal(ours.layer1[0].conv1.weight, net.layer1[0].conv1.weight)
     assert not average.train().module.layer1.training
     assert ours.out_channels == net.out_channels
+
+
+def test_modes_stay_as_they_are() -> None:
+    model = nn.Sequential(loaded(frozen_stages=-1), nn.Dropout()).train()
+    model[0].eval()
+    precise_bn(model[0], [torch.rand(2, 3, 64, 64)])
+    assert not any(module.training for module in model[0].modules())
+    assert model[1].training
+
+
+def breaking() -> Iterator[torch.Tensor]:
+    yield torch.rand(2, 3, 64, 64)
+    raise KeyError("a file is missing")
+
+
+@pytest.mark.parametrize(
+    ("batches", "error", "message"),
+    [
+        ([], ConfigError, "batches: there is none"),
+        (torch.rand(2, 3, 64, 64), ConfigError, r"batches: must be .* got a tensor; write \[pictures\]"),
+        (breaking(), KeyError, "a file is missing"),
+    ],
+    ids=["none", "a tensor", "a loader that breaks"],
+)
+def test_statistics_survive_an_error(batches: object, error: type[Exception], message: str) -> None:
+    net = loaded(frozen_stages=1).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(error, match=message):
+        precise_bn(net, batches)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {(norm.momentum, norm.track_running_stats) for norm in norms} == {(0.1, True)}
+    assert net.training

@@ -82,6 +82,13 @@ def test_a_frozen_net_compiles() -> None:
     ("act", "message"),
     [
         (lambda net: freeze(net, "layr1"), "patterns: nothing is called 'layr1'; did you mean 'layer1'"),
+        (
+            lambda net: freeze(net, ["layer1"]),
+            r"patterns: must be names, each an argument of its own, got \['layer1'\]",
+        ),
+        (lambda net: freeze(net, 3), "patterns: must be names, each an argument of its own, got 3"),
+        (lambda net: freeze(net, stages="1"), "stages: must be an int or None, got '1'"),
+        (lambda net: unfreeze(net, stages=True), "stages: must be an int or None, got True"),
         (lambda net: freeze(net, stages=5), r"stages: must be from 0 \(the stem\) to 4, got 5"),
         (lambda net: unfreeze(net, stages=-1), r"stages: must be from 0 \(the stem\) to 4, got -1"),
         (lambda net: unfreeze(net, "layer1.0.bn1"), "patterns: frozen_stages=2 freezes some of it; .* k up to 2"),
@@ -106,3 +113,10 @@ def test_the_table_goes_through_what_holds_a_backbone() -> None:
     assert rows["net.fc"] == ["5,130", "5,130"]
     assert rows["neck"] == ["10", "10"]
     assert rows["total"] == ["11,181,652", "11,172,116"]
+
+
+def test_the_table_has_what_is_directly_in_the_model() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    model.scale = nn.Parameter(torch.ones(3))
+    rows = [line.split() for line in what_trains(model).splitlines()[1:]]
+    assert rows == [["Sequential", "3", "3"], ["0", "6", "6"], ["total", "9", "9"]]

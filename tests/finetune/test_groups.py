@@ -67,6 +67,10 @@ def test_what_is_frozen_is_in_no_group_and_an_optimizer_takes_the_rest() -> None
     ("arguments", "message"),
     [
         (dict(lr=0), "lr: must be over 0, got 0"),
+        (dict(lr=float("inf")), "lr: must be over 0, got inf"),
+        (dict(lr="0.1"), r"lr: must be a number, got '0.1' \(str\)"),
+        (dict(lr=1, weight_decay=None), "weight_decay: must be a number, got None"),
+        (dict(lr=1, no_decay="fc"), r"no_decay: must be a list \(a string each\), got 'fc'"),
         (dict(lr=1, weight_decay=-1), "weight_decay: must be 0 or more, got -1"),
         (dict(lr=1, layer_decay=1.5), "layer_decay: must be over 0 and up to 1, got 1.5"),
         (dict(lr=1, no_decay=("layer1.0.conv1.weigth",)), "did you mean 'layer1.0.conv1.weight'"),
