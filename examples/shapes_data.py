@@ -28,6 +28,7 @@ class ShapesConfig:
         size: Height and width of a picture in pixels.
         max_shapes: The most shapes on a picture; there is one at least.
         min_extent, max_extent: Smallest and largest diameter of a shape's outer circle, as part of `size`.
+        max_turn: How far a shape is turned at most, to either side, in degrees.
         val_pictures, test_pictures: How many pictures choose the best checkpoint, and how many measure it at the end.
     """
 
@@ -35,6 +36,7 @@ class ShapesConfig:
     max_shapes: int = 4
     min_extent: float = 0.2
     max_extent: float = 0.5
+    max_turn: float = 30
     val_pictures: int = 100
     test_pictures: int = 200
 
@@ -44,6 +46,8 @@ class ShapesConfig:
                 raise ConfigError(f"must be 1 or more, got {getattr(self, name)}", (name,))
         if self.size < 32:
             raise ConfigError(f"must be 32 or more, got {self.size}", ("size",))
+        if not 0 <= self.max_turn <= 180:
+            raise ConfigError(f"must be from 0 to 180, got {self.max_turn}", ("max_turn",))
         if not 0 < self.min_extent <= self.max_extent <= 1:
             reason = f"must be over 0, up to max_extent={self.max_extent}, which is up to 1; got {self.min_extent}"
             raise ConfigError(reason, ("min_extent",))
@@ -71,6 +75,8 @@ class Shapes(Dataset):
         return self.length
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, dict[str, Any]]:
+        if not 0 <= index < self.length:
+            raise IndexError(index)  # which also ends a loop over all of them
         rng = np.random.default_rng((*self.seed, index))
         picture = _background(rng, self.photographs, self.config.size)
         masks, labels = np.zeros((0, self.config.size, self.config.size), bool), []
@@ -114,7 +120,7 @@ def _distance(rng: np.random.Generator, label: int, config: ShapesConfig) -> np.
     """Of each pixel's centre, how far outside of a new shape it is, negative inside; (H, W) in pixels."""
     radius = rng.uniform(config.min_extent, config.max_extent) * config.size / 2
     x0, y0 = rng.uniform(radius, config.size - radius, 2)
-    angle = rng.uniform(0, 2 * np.pi)
+    angle = np.deg2rad(rng.uniform(-1, 1) * config.max_turn)
     y, x = _centres(config.size)
     x, y = x - x0, y - y0
     u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
@@ -123,7 +129,7 @@ def _distance(rng: np.random.Generator, label: int, config: ShapesConfig) -> np.
     if CLASSES[label] == "square":
         return np.maximum(abs(u), abs(v)) - radius / np.sqrt(2)
     if CLASSES[label] == "triangle":
-        return np.maximum(abs(u) * np.sqrt(3) / 2 + v / 2, -v) - radius / 2
+        return np.maximum(abs(u) * np.sqrt(3) / 2 - v / 2, v) - radius / 2  # y goes down
     arm = radius / 3  # half as wide as the arms of a cross are; its ends lie on the circle
     bars = [np.maximum(abs(a) - np.sqrt(radius**2 - arm**2), abs(b) - arm) for a, b in ((u, v), (v, u))]
     return np.minimum(*bars)

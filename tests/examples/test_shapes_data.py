@@ -31,6 +31,19 @@ def test_a_shape_has_the_area_that_geometry_gives_it() -> None:
     assert seen == set(AREAS)
 
 
+def test_shapes_that_are_not_turned_fill_their_boxes_as_geometry_says() -> None:
+    config = ShapesConfig(size=128, max_shapes=1, min_extent=0.5, max_extent=0.5, max_turn=0)
+    extents = {
+        "circle": (2 * RADIUS, 2 * RADIUS),
+        "square": (math.sqrt(2) * RADIUS, math.sqrt(2) * RADIUS),
+        "triangle": (math.sqrt(3) * RADIUS, 1.5 * RADIUS),
+        "cross": (2 * math.sqrt(RADIUS**2 - ARM**2), 2 * math.sqrt(RADIUS**2 - ARM**2)),
+    }
+    for _, target in Shapes(config, "train", 12):
+        x1, y1, x2, y2 = target["boxes"][0].tolist()
+        assert (x2 - x1, y2 - y1) == pytest.approx(extents[CLASSES[target["labels"].item()]], abs=1.5)
+
+
 def test_boxes_and_classes_are_those_of_what_can_be_seen() -> None:
     shapes = Shapes(ShapesConfig(size=96, max_shapes=6), "train", 20)
     assert max(len(shapes[i][1]["labels"]) for i in range(20)) > 3
@@ -59,6 +72,10 @@ def test_a_picture_is_the_same_whatever_was_drawn_before() -> None:
     assert not any(torch.equal(first[4][0], other[4][0]) for other in others)
 
 
+def test_a_loop_over_the_pictures_ends() -> None:
+    assert len(list(Shapes(ShapesConfig(size=32), "val", 3))) == 3
+
+
 def test_nothing_is_measured_on_photographs_that_were_trained_on() -> None:
     assert not {*SPLITS["train"]} & {*SPLITS["val"], *SPLITS["test"]}
 
@@ -68,6 +85,7 @@ def test_nothing_is_measured_on_photographs_that_were_trained_on() -> None:
     [
         (dict(size=16), "size: must be 32 or more, got 16"),
         (dict(max_shapes=0), "max_shapes: must be 1 or more, got 0"),
+        (dict(max_turn=200), "max_turn: must be from 0 to 180, got 200"),
         (dict(min_extent=0.6), "min_extent: must be over 0, up to max_extent=0.5, which is up to 1; got 0.6"),
     ],
 )
