@@ -33,9 +33,9 @@ def as_transformers(
     Raises:
         ConfigError: No backbone can be built from that.
     """
-    named = not isinstance(cfg, Mapping) and is_name(cfg)
-    net = str(cfg) if named else (Config(cfg) if isinstance(cfg, Mapping) else Config.fromfile(cfg)).to_dict()
-    return BackboneKitConfig(net=net, pretrained=pretrained, overrides=overrides)
+    if isinstance(cfg, Mapping) or not is_name(cfg):
+        cfg = (Config(cfg) if isinstance(cfg, Mapping) else Config.fromfile(cfg)).to_dict()
+    return BackboneKitConfig(net=cfg, pretrained=pretrained, overrides=overrides)
 
 
 class BackboneKitConfig(BackboneConfigMixin, PreTrainedConfig):  # type: ignore[misc]
@@ -62,30 +62,26 @@ class BackboneKitBackbone(BackboneMixin, PreTrainedModel):  # type: ignore[misc]
     """A backbone as an AutoBackbone: `net` is the backbone itself."""
 
     config_class = BackboneKitConfig
-    has_attentions = False
 
     def __init__(self, config: BackboneKitConfig) -> None:
         super().__init__(config)
         self.num_features = config.hidden_sizes
         self.on_meta = torch.empty(0).is_meta  # from_pretrained: weights come later
-        pretrained = None if self.on_meta else config.pretrained
-        self.net = build_backbone(config.net, init=not self.on_meta, pretrained=pretrained, **(config.overrides or {}))
-        frozen = {name for name, p in self.net.named_parameters() if not p.requires_grad}
-        self.to_freeze = frozen if self.on_meta else set()
+        weights: dict[str, Any] = {} if self.on_meta else dict(init=True, pretrained=config.pretrained)
+        self.net = build_backbone(config.net, **weights, **(config.overrides or {}))
+        self.to_freeze = [name for name, p in self.net.named_parameters() if self.on_meta and not p.requires_grad]
         self.post_init()
 
     def train(self, mode: bool = True) -> BackboneKitBackbone:
         """As ever; first of all, what `from_pretrained` made trainable by loading it is frozen again."""
-        for name, parameter in self.net.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and name not in self.to_freeze)
-        self.to_freeze = set()
-        super().train(mode)
-        return self
+        while self.to_freeze:
+            self.net.get_parameter(self.to_freeze.pop()).requires_grad_(False)
+        return super().train(mode)  # type: ignore[no-any-return]
 
     def _init_weights(self, module: nn.Module) -> None:
         tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-        left_out = any(not getattr(tensor, "_is_hf_initialized", False) for tensor in tensors)
-        if self.on_meta and left_out and callable(getattr(module, "reset_parameters", None)):
+        left_out = not all(getattr(tensor, "_is_hf_initialized", False) for tensor in tensors)
+        if self.on_meta and left_out and hasattr(module, "reset_parameters"):
             module.reset_parameters()  # type: ignore[operator]
 
     def forward(self, pixel_values: Tensor, output_hidden_states: bool | None = None, **_: Any) -> BackboneOutput:
