@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.fsdp
 
 WORLD = 2
+collect_ignore_glob = [] if hasattr(torch.distributed.fsdp, "fully_shard") else ["test_*.py"]  # before torch 2.6
 
 Run = Callable[..., list[Any]]
 
