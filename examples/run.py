@@ -39,12 +39,12 @@ def main(part: str, registry: Registry, measure: Measure, argv: Sequence[str] | 
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="values in place of the file's"
     )
     parser.add_argument(
-        "--work-dir", type=Path, help="where checkpoints and pictures go; work/NAME-OF-CFG if not given"
+        "--work-dir", type=Path, help="where checkpoints and pictures go; runs/NAME-OF-CFG if not given"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in the work dir")
     parser.add_argument("--device", type=_device, default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args(argv)
-    folder = args.work_dir or Path("work", Path(args.cfg).stem)
+    folder = args.work_dir or Path("runs", Path(args.cfg).stem)
     try:
         return _run(args, folder, part, registry, measure)
     except (ConfigError, CheckpointError, FloatingPointError, OSError) as error:
