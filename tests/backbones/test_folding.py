@@ -38,9 +38,13 @@ def step(net: Backbone, x: Tensor) -> dict[str, Tensor]:
 
 
 def has_pairs(net: Backbone, x: Tensor) -> bool:
-    """Whether any plain convolution has a BatchNorm behind it, as `fuse_conv_bn` finds them: by another way."""
+    """Whether a plain convolution that trains has a BatchNorm behind it, as `fuse_conv_bn` finds them: by another way.
+
+    Frozen ones, such as a GhostResNet's stem, keep nothing in either form.
+    """
     fused = fuse_conv_bn(net, x)
-    plain = {name: module for name, module in net.named_modules() if type(module) is nn.Conv2d}
+    convs = {name: module for name, module in net.named_modules() if type(module) is nn.Conv2d}
+    plain = {name: conv for name, conv in convs.items() if conv.weight.requires_grad}
     return any(not torch.equal(conv.weight, fused.get_submodule(name).weight) for name, conv in plain.items())
 
 
