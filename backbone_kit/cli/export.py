@@ -160,7 +160,7 @@ def _as_json(exported: Exported, rows: list[Difference]) -> dict[str, Any]:
         "files": {str(file): file.stat().st_size for file in exported.files},
         "ports": ports,
         "smallest": exported.smallest,
-        "runtime": _runtime(exported),
+        "runtime": _runtime(exported) if rows else None,
         "check": check,
     }
 

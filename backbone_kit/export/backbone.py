@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,7 +19,7 @@ from ..checkpoint.preprocessing import Preprocessing
 from ..errors import ConfigError, did_you_mean
 from ..optimize.prepare import merge_layers
 from .files import appearing
-from .formats import FORMATS, INPUT, Task, need, quiet
+from .formats import FORMATS, INPUT, Task, explained, need, quiet
 from .normalize import Normalize
 
 Kind = Literal["onnx", "openvino", "export", "aoti"]
@@ -130,14 +129,14 @@ def export_backbone(
     cure = "; with more of it fixed, it may" if axes else ""
     outputs = [f"{level.name}_stride{level.stride}" for level in levels]
     with torch.no_grad(), quiet(), appearing(path) as written:
-        with _explained(f"{name} cannot run on {size[0]}x{size[1]} pixels"):
+        with explained(f"{name} cannot run on {size[0]}x{size[1]} pixels"):
             maps = reference(example)
             merged = merge_layers(copy.deepcopy(net), pictures(net, shape))
-        with _explained(f"torch.export cannot trace {name} for {_any(axes)}", cure):
+        with explained(f"torch.export cannot trace {name} for {_any(axes)}", cure):
             program = torch.export.export(
                 _prepared(merged, preprocessing), (example,), dynamic_shapes=(dims,) if dims else None
             )
-        with _explained(f"{name} for {_any(axes)} does not become {format}", cure):
+        with explained(f"{name} for {_any(axes)} does not become {format}", cure):
             FORMATS[format].write(Task(program, written, axes, outputs, opset))
         files = tuple(path.parent / file.name for file in sorted(written.parent.iterdir()))
     ports = [
@@ -219,17 +218,3 @@ def _shape(x: Tensor, axes: Mapping[int, str], stride: int = 1) -> tuple[int | s
     """A tensor's shape with the names of axes that may have any size."""
     divided = f"/{stride}" if stride > 1 else ""
     return tuple(f"{axes[axis]}{divided if axis else ''}" if axis in axes else n for axis, n in enumerate(x.shape))
-
-
-@contextmanager
-def _explained(what: str, cure: str = "") -> Iterator[None]:
-    """Says what could not be done, with the first line of the reason, and what to try.
-
-    Raises:
-        RuntimeError: The block raised any error.
-    """
-    try:
-        yield
-    except Exception as error:  # of the exporters, which have many kinds
-        reason = (str(error).strip() or "no message").splitlines()[0]
-        raise RuntimeError(f"{what}: {type(error).__name__}: {reason}{cure}") from error

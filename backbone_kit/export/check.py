@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .backbone import Exported, pictures
-from .formats import FORMATS, need, quiet
+from .formats import FORMATS, explained, need, quiet
 
 # Of a map's largest value: more than runtimes differ by, less than a wrong operator does.
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2}
@@ -57,13 +57,19 @@ def check_export(exported: Exported, *, tolerance: float | None = None) -> list[
 
     Raises:
         ModuleNotFoundError: The runtime is not installed.
-        RuntimeError: The file gives other maps than it says.
+        RuntimeError: The runtime cannot load or run the file, or the file gives other maps than it says.
     """
     form = FORMATS[exported.format]
     need([form.runtime], f"checking format {exported.format!r}")
     with torch.no_grad(), quiet():
-        run = form.load(exported.path)
-        return [row for images in _batches(exported) for row in _differences(exported, run(images), images, tolerance)]
+        with explained(f"{form.runtime} cannot load {exported.path}"):
+            run = form.load(exported.path)
+        rows = []
+        for images in _batches(exported):
+            with explained(f"{form.runtime} cannot run {exported.path} on {tuple(images.shape)}"):
+                maps = run(images)
+            rows += _differences(exported, maps, images, tolerance)
+    return rows
 
 
 def _batches(exported: Exported) -> list[Tensor]:

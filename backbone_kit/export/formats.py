@@ -138,6 +138,20 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+@contextmanager
+def explained(what: str, cure: str = "") -> Iterator[None]:
+    """Says what could not be done, with the first line of the reason, and what to try.
+
+    Raises:
+        RuntimeError: The block raised any error.
+    """
+    try:
+        yield
+    except Exception as error:  # of exporters and runtimes, which have many kinds
+        reason = (str(error).strip() or "no message").splitlines()[0]
+        raise RuntimeError(f"{what}: {type(error).__name__}: {reason}{cure}") from error
+
+
 def need(packages: Sequence[str], purpose: str) -> None:
     """Makes sure that packages are there.
 

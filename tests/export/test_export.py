@@ -168,6 +168,13 @@ def test_a_file_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: py
         exported(tmp_path / "nowhere", "export")
 
 
+def test_a_file_that_its_runtime_refuses_says_so(tmp_path: Path) -> None:
+    result = exported(tmp_path, "export", fixed=("batch", "size"))
+    result.path.write_bytes(b"no program")
+    with pytest.raises(RuntimeError, match=r"torch cannot load .*net\.pt2: "):
+        check_export(result)
+
+
 class _Deciding(nn.Module):
     """Another computation for other values."""
 
