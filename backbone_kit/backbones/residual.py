@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal, TypedDict, get_args
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, located
 from ..layers import ActivationCfg, DropPath, PluginCfg, build_activation_layer, build_norm_layer
 from ..layers.conv_norm import conv_norm
 from ..layers.plugin import build_plugin_layer
+from ..layers.tracing import is_traced
 from .recompute import recompute
 from .types import NormCfg
 
@@ -88,8 +90,10 @@ class ResidualBlock(nn.Module, ABC):
         return self.joined(out, x if self.downsample is None else self.downsample(x))
 
     def joined(self, out: Tensor, shortcut: Tensor) -> Tensor:
-        """f(x) and the shortcut, as one."""
-        return out + shortcut
+        """f(x) and the shortcut, as one; in the memory of f(x) where no gradient can need it."""
+        if torch.is_grad_enabled() or is_traced(out) or out.dtype != shortcut.dtype:
+            return out + shortcut
+        return out.add_(shortcut)
 
     def add_conv_norm(self, conv: nn.Module, norm_cfg: NormCfg, channels: int, index: int | None = None) -> None:
         """Registers the next convolution of f and its norm, as `conv1` and `bn1`, `conv2` and `bn2`, …; or the i-th."""

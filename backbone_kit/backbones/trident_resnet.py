@@ -118,7 +118,7 @@ class TridentBottleneck(Bottleneck):
     def joined(self, out: Tensor, shortcut: Tensor) -> Tensor:
         """f(x) and the shortcut; in the first block, one shortcut for all branches."""
         if self.branches == 1 or not self.first:
-            return out + shortcut
+            return super().joined(out, shortcut)
         return (out.reshape(self.branches, *shortcut.shape) + shortcut).flatten(0, 1)
 
 

@@ -68,14 +68,13 @@ def test_compiled_it_is_one_graph_with_the_same_gradients(frozen_stages: int) ->
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning")
-def test_tracing_and_exporting_take_the_blocks_as_they_are() -> None:
+@pytest.mark.parametrize("grad", [True, False])
+def test_tracing_and_exporting_take_the_blocks_as_they_are(grad: bool) -> None:
     net = net_of(18, with_cp=True).eval()
     x = torch.randn(1, 3, 64, 64)
     expected = net(x)
-    for ours in (
-        torch.fx.symbolic_trace(net)(x),
-        torch.jit.trace(net, x)(x),
-        torch.export.export(net, (x,)).module()(x),
-    ):
+    with torch.set_grad_enabled(grad):
+        traced = torch.fx.symbolic_trace(net), torch.jit.trace(net, x), torch.export.export(net, (x,)).module()
+    for ours in (function(x) for function in traced):
         for out, reference in zip(ours, expected):
             torch.testing.assert_close(out, reference)

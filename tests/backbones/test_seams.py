@@ -173,3 +173,16 @@ def test_parts_in_a_wrong_order_or_number_are_told() -> None:
         Headless()
     with pytest.raises(RuntimeError, match="Normed added 1 of 2 levels"):
         Normed(stages=1)(torch.randn(1, 3, 16, 16))
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_block_sums_in_the_memory_of_its_residual_where_no_gradient_needs_it(grad: bool) -> None:
+    block = Bottleneck(16, 4).eval()
+    x = torch.randn(1, 16, 5, 5)
+    before, expected = x.clone(), torch.relu(x + block.residual(x)).detach()
+    out, other = torch.ones(1, 16, 5, 5), torch.ones(1, 16, 5, 5, dtype=torch.float64)
+    with torch.set_grad_enabled(grad):
+        torch.testing.assert_close(block(x), expected)
+        assert (block.joined(out, x) is out) is not grad
+        assert block.joined(out, other).dtype == torch.float64  # as promotion has it
+    assert torch.equal(x, before)
