@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .backbones import Backbone
 from .checkpoint.sharded import whole_parameters
+from .errors import ConfigError
 
 __all__ = ["average_statistics", "shard", "whole_parameters"]
 
@@ -33,6 +34,7 @@ def shard(model: nn.Module, mesh: DeviceMesh | None = None, **options: Any) -> n
         `model`.
 
     Raises:
+        ConfigError: A backbone has `recompute`: what runs again in backward may need the weights of other blocks.
         ImportError: torch is older than 2.6.
 
     Source: Zhao et al., "PyTorch FSDP", arXiv 2304.11277.
@@ -42,6 +44,10 @@ def shard(model: nn.Module, mesh: DeviceMesh | None = None, **options: Any) -> n
     except ImportError as error:
         raise ImportError(f"shard needs torch 2.6 or later, this is {torch.__version__}") from error
     nets = [module for module in model.modules() if isinstance(module, Backbone)]
+    if any(net.recompute is not None for net in nets):
+        raise ConfigError(
+            "does not go with FSDP2, which has one block's weights at a time; use with_cp=True", ("recompute",)
+        )
     for net in nets:
         blocks = [module for unit in net.units()[1:] for module in unit]
         for module in blocks:

@@ -8,6 +8,7 @@ initialisation, weights and true metadata.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from ..checkpoint import LoadReport, load_checkpoint
 from ..checkpoint.sharded import whole_parameters
 from ..errors import ConfigError, located
 from ..layers.weight_init import initialize
+from ..recompute import Recomputation, Recompute
 from ..registry import Registry
 from ..signature import check_arguments, parameters
 from .first_step import warn_of_initial_statistics, warn_of_unloaded_weights
@@ -44,6 +46,9 @@ class Backbone(Parts):
             thaw a stage later, lower the attribute and set its parameters' `requires_grad`.
         norm_eval: Whether every BatchNorm stays in eval, on its running statistics, through every `train()`.
         prune_stages: Whether what comes after the last level that is needed is left unbuilt.
+        recompute: What is made again in backward, for less memory. 'cheap': all but convolutions and linear layers,
+            where that is less to keep. `dict(budget_mb=…)`: what is kept fits in so many MiB, and as few
+            multiply-accumulates as possible run again. None: nothing.
         pretrained: A checkpoint; short for `init_cfg=dict(type='Pretrained', checkpoint=pretrained)`.
         init_cfg: How `init_weights` fills the weights; None: as the constructor did.
 
@@ -55,7 +60,8 @@ class Backbone(Parts):
         load_report: What the last `init_weights` loaded; None before.
 
     Raises:
-        ConfigError: An argument is out of range, or both `pretrained` and `init_cfg` are given.
+        ConfigError: An argument is out of range, or both `pretrained` and `init_cfg`, or `recompute` and `with_cp`, are
+            given. In a forward: the budget is too small for the picture.
 
     Shape:
         - Input: (N, in_channels, H, W)
@@ -82,6 +88,7 @@ class Backbone(Parts):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         prune_stages: bool = False,
+        recompute: Recompute | None = None,
         pretrained: str | None = None,
         init_cfg: InitCfg | Sequence[InitCfg] | None = None,
     ) -> None:
@@ -98,6 +105,8 @@ class Backbone(Parts):
         self.stages_to_build = self.levels_to_build if num_levels is None else num_stages
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
+        self.recompute = recompute
+        self._recomputation = None if recompute is None else Recomputation(recompute)
         self.init_cfg, self._weights = split_init_cfg(init_cfg, pretrained)
         self.load_report: LoadReport | None = None
         self._built_on_meta = False
@@ -108,6 +117,8 @@ class Backbone(Parts):
 
     def _added(self, module: nn.Module, position: int) -> None:
         self._hold(position, module)
+        if self._recomputation is not None:
+            self._recomputation.add(module)
         self._built_on_meta |= any(parameter.is_meta for parameter in module.parameters())
         self.default_init(module)
 
@@ -161,8 +172,12 @@ class Backbone(Parts):
         if len(self.feature_info) - 1 != self.levels_to_build:
             added = f"{len(self.feature_info) - 1} of {self.levels_to_build}"
             raise RuntimeError(f"{type(self).__name__} added {added} levels")
-        maps = self._maps(x, self.out_indices)
+        maps = self._run_for(self.out_indices, x)
         return tuple(maps[index] for index in self.out_indices)
+
+    def _run_for(self, levels: tuple[int, ...], x: Tensor) -> dict[int, Tensor]:
+        run = partial(self._maps, levels=levels)
+        return run(x) if self._recomputation is None else self._recomputation.run(self, run, x, levels)
 
     def _check_first_step(self) -> None:
         if not self._initialized:
@@ -173,7 +188,7 @@ class Backbone(Parts):
 
     def forward_intermediates(self, x: Tensor) -> dict[str, Tensor]:
         """The maps of all levels by name: the stem's, before any pooling, and those of the stages."""
-        maps = self._maps(x, range(-1, len(self.feature_info) - 1))
+        maps = self._run_for(tuple(range(-1, len(self.feature_info) - 1)), x)
         return {info.name: y for info, y in zip(self.feature_info, maps.values())}
 
     @property

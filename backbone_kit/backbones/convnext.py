@@ -16,9 +16,9 @@ from ..errors import ConfigError, located
 from ..layers import GRN, ActivationCfg, DropPath, build_activation_layer, build_conv_layer, build_norm_layer
 from ..layers.channels import make_divisible
 from ..layers.tracing import channels_first
+from ..recompute import Recompute, recompute
 from .base import BACKBONES, Backbone
 from .ranges import check_range, check_rate
-from .recompute import recompute
 from .types import ConvCfg, NormCfg
 from .weights import InitCfg
 
@@ -85,6 +85,7 @@ class ConvNeXt(Backbone):
         norm_eval: Whether BatchNorms, should `norm_cfg` have them, stay on their running statistics.
         pretrained: A checkpoint that `init_weights` loads.
         prune_stages: Whether the stages after the last one in `out_indices` are left unbuilt.
+        recompute: What is made again in backward, for less memory: 'cheap', `dict(budget_mb=…)`, or None: nothing.
 
     Raises:
         ConfigError: An argument is out of range, of the wrong length, or contradicts another.
@@ -124,6 +125,7 @@ class ConvNeXt(Backbone):
         norm_eval: bool = False,
         pretrained: str | None = None,
         prune_stages: bool = False,
+        recompute: Recompute | None = None,
     ) -> None:
         depths, channels = _checked(ARCHS[arch] if isinstance(arch, str) else arch)
         super().__init__(
@@ -132,6 +134,7 @@ class ConvNeXt(Backbone):
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             prune_stages=prune_stages,
+            recompute=recompute,
             pretrained=pretrained,
             init_cfg=init_cfg,
         )

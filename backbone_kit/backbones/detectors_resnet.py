@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Literal, cast
 
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..recompute import recompute
 from .base import BACKBONES
 from .blocks import Bottleneck
 from .ranges import check_range, per_stage
-from .recompute import recompute
 from .resnet import ResNet
 from .stage import StageSpec
 from .types import ConvCfg
@@ -144,15 +145,20 @@ class DetectoRS_ResNet(ResNet):
         """
         if self.rfp_inplanes is None:
             raise RuntimeError("rfp_forward needs a net built with rfp_inplanes, the channels of rfp_feats")
+        run = partial(self._maps_with_feedback, feedback=rfp_feats)
+        maps = run(x) if self._recomputation is None else self._recomputation.run(self, run, x, "with feedback")
+        return tuple(maps[index] for index in self.out_indices)
+
+    def _maps_with_feedback(self, x: Tensor, feedback: Sequence[Tensor]) -> list[Tensor]:
         x = self._run(self.stem_names + self.pool_names, x)
         maps: list[Tensor] = []
         for index, name in enumerate(self.stage_names[: max(self.out_indices) + 1]):
             first, *rest = self.get_submodule(name).children()
-            x = first(x, rfp_feats[index]) if index else first(x)
+            x = first(x, feedback[index]) if index else first(x)
             for block in rest:
                 x = block(x)
             maps.append(x)
-        return tuple(maps[index] for index in self.out_indices)
+        return maps
 
     @property
     def out_channels(self) -> tuple[int, ...]:

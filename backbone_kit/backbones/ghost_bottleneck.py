@@ -19,7 +19,7 @@ from ..layers.channels import make_divisible
 from ..layers.conv_norm import Chain, run_layers
 from ..layers.ghost import conv_norm, same_padding
 from ..layers.ghost_branches import NUM_BRANCHES, GhostBranches
-from .recompute import recompute
+from ..recompute import recompute
 from .types import ConvCfg, NormCfg
 
 

@@ -18,6 +18,7 @@ from ..errors import ConfigError, located
 from ..layers import ActivationCfg, build_activation_layer
 from ..layers.channels import make_divisible
 from ..layers.ghost import conv_norm
+from ..recompute import Recompute
 from .base import BACKBONES, Backbone
 from .ghost_bottleneck import GhostBottleneck
 from .ranges import check_range
@@ -79,6 +80,7 @@ class GhostNet(Backbone):
         pretrained: A checkpoint that `init_weights` loads.
         init_cfg: How `init_weights` fills the weights.
         prune_stages: Whether the stages after the last one in `out_indices` are left unbuilt.
+        recompute: What is made again in backward, for less memory: 'cheap', `dict(budget_mb=…)`, or None: nothing.
 
     Raises:
         ConfigError: An argument is out of range, or has no effect.
@@ -112,6 +114,7 @@ class GhostNet(Backbone):
         pretrained: str | None = None,
         init_cfg: InitCfg | Sequence[InitCfg] | None = None,
         prune_stages: bool = False,
+        recompute: Recompute | None = None,
     ) -> None:
         super().__init__(
             num_stages=len(GROUPS) // 2,
@@ -119,6 +122,7 @@ class GhostNet(Backbone):
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             prune_stages=prune_stages,
+            recompute=recompute,
             pretrained=pretrained,
             init_cfg=init_cfg,
         )

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..errors import ConfigError, Problem, located
 from ..layers import ActivationCfg, build_activation_layer, build_norm_layer
+from ..recompute import Recompute
 from .base import BACKBONES, Backbone
 from .blocks import BasicBlock, Bottleneck
 from .branches import Branches, Fusion, Fusions, Transition, UpsampleMode
@@ -88,6 +89,7 @@ class HRNet(Backbone):
         upsample_mode: How maps are enlarged: 'nearest' as in MMDetection and timm, or 'bilinear' as in MMSegmentation.
         act_cfg: Type of the activations; None: ReLU.
         prune_stages: Whether exchanges that lead to no branch in `out_indices` or before it are left unbuilt.
+        recompute: What is made again in backward, for less memory: 'cheap', `dict(budget_mb=…)`, or None: nothing.
 
     Raises:
         ConfigError: An argument is out of range, or contradicts another.
@@ -122,6 +124,7 @@ class HRNet(Backbone):
         upsample_mode: UpsampleMode = "nearest",
         act_cfg: ActivationCfg | None = None,
         prune_stages: bool = False,
+        recompute: Recompute | None = None,
     ) -> None:
         if extra is not None and arch is not None:
             raise ConfigError(f"names a net beside extra, which describes one; remove {arch!r} or extra", ("arch",))
@@ -137,6 +140,7 @@ class HRNet(Backbone):
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             prune_stages=prune_stages,
+            recompute=recompute,
             pretrained=pretrained,
             init_cfg=init_cfg,
         )

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from torch import Tensor, nn
 
 from ..layers.conv_norm import run_layers
+from ..recompute import unit_ends
 from .levels import FeatureInfo, Part
 
 Layers = nn.Module | Mapping[str, nn.Module]
@@ -159,6 +160,7 @@ class Parts(nn.Module):
         maps: dict[int, Tensor] = {}
         level = -1
         for part in self.parts:
+            unit_ends(x, keeps=True)
             x = self._run(part.modules, x)
             if part.is_level:
                 if level in levels:

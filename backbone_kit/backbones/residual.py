@@ -15,7 +15,7 @@ from ..layers import ActivationCfg, DropPath, PluginCfg, build_activation_layer,
 from ..layers.conv_norm import conv_norm
 from ..layers.plugin import build_plugin_layer
 from ..layers.tracing import is_traced
-from .recompute import recompute
+from ..recompute import recompute
 from .types import NormCfg
 
 BN = {"type": "BN", "requires_grad": True}

@@ -15,6 +15,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..layers import PLUGIN_LAYERS, ActivationCfg, PluginCfg
+from ..recompute import Recompute
 from .anti_alias import AntiAlias, anti_alias
 from .base import BACKBONES, Backbone
 from .blocks import BasicBlock, Bottleneck
@@ -69,6 +70,7 @@ class ResNet(Backbone):
         drop_path_rate: Drop-path probability of the last block; it grows linearly from 0 at the first.
         prune_stages: Whether the stages after the last one in `out_indices` are left unbuilt; otherwise they are there,
             as in MMDetection, and never run, which DDP takes for unused parameters.
+        recompute: What is made again in backward, for less memory: 'cheap', `dict(budget_mb=…)`, or None: nothing.
         layers: Blocks of each stage; None: as `depth` says.
         block: 'basic' or 'bottleneck', or one of them for each stage; None: as `depth` says.
         planes: Width of each stage; None: as `base_channels` says.
@@ -153,6 +155,7 @@ class ResNet(Backbone):
         act_cfg: ActivationCfg | None = None,
         drop_path_rate: float = 0.0,
         prune_stages: bool = False,
+        recompute: Recompute | None = None,
         layers: Sequence[int] | None = None,
         block: Kind | Sequence[Kind] | None = None,
         planes: Sequence[int] | None = None,
@@ -174,6 +177,7 @@ class ResNet(Backbone):
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             prune_stages=prune_stages,
+            recompute=recompute,
             pretrained=pretrained,
             init_cfg=init_cfg,
         )

@@ -17,10 +17,10 @@ from ..layers import ActivationCfg, DropPath, build_activation_layer, build_norm
 from ..layers.average_pool import CeilAvgPool2d, SameAvgPool2d
 from ..layers.channels import make_divisible
 from ..layers.conv_norm import conv_norm
+from ..recompute import Recompute, recompute
 from .base import BACKBONES, Backbone
 from .convs import build_conv
 from .ranges import check_range, check_rate
-from .recompute import recompute
 from .residual import BN, RELU
 from .types import ConvCfg, NormCfg
 from .weights import InitCfg
@@ -60,6 +60,7 @@ class ResNetV2(Backbone):
         pretrained: A checkpoint that `init_weights` loads.
         init_cfg: How `init_weights` fills the weights.
         prune_stages: Whether the stages after the last one in `out_indices` are left unbuilt.
+        recompute: What is made again in backward, for less memory: 'cheap', `dict(budget_mb=…)`, or None: nothing.
 
     Raises:
         ConfigError: An argument is out of range, or of the wrong length.
@@ -99,6 +100,7 @@ class ResNetV2(Backbone):
         pretrained: str | None = None,
         init_cfg: InitCfg | Sequence[InitCfg] | None = None,
         prune_stages: bool = False,
+        recompute: Recompute | None = None,
     ) -> None:
         if not layers or len(layers) != len(channels):
             message = f"needs one number a stage, as channels={tuple(channels)}, got {tuple(layers)}"
@@ -109,6 +111,7 @@ class ResNetV2(Backbone):
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             prune_stages=prune_stages,
+            recompute=recompute,
             pretrained=pretrained,
             init_cfg=init_cfg,
         )

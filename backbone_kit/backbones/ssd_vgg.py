@@ -14,6 +14,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..layers import ActivationCfg
+from ..recompute import Recompute
 from .base import BACKBONES, Backbone
 from .levels import normalized_indices
 from .ranges import check_range
@@ -63,6 +64,7 @@ class SSDVGG(Backbone):
         act_cfg: Type of the activations; None: ReLU.
         norm_eval: Whether every BatchNorm stays on its running statistics.
         prune_stages: Whether what comes after the last map that is returned is left unbuilt.
+        recompute: What is made again in backward, for less memory: 'cheap', `dict(budget_mb=…)`, or None: nothing.
 
     Raises:
         ConfigError: An argument is out of range, `out_feature_indices` names a layer whose map is overwritten, or it
@@ -95,6 +97,7 @@ class SSDVGG(Backbone):
         act_cfg: ActivationCfg | None = None,
         norm_eval: bool = False,
         prune_stages: bool = False,
+        recompute: Recompute | None = None,
     ) -> None:
         check_range("in_channels", in_channels)
         types: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
@@ -109,6 +112,7 @@ class SSDVGG(Backbone):
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             prune_stages=prune_stages,
+            recompute=recompute,
             pretrained=pretrained,
             init_cfg=init_cfg,
         )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, did_you_mean
+from ..recompute import Recompute
 from .base import BACKBONES, Backbone
 from .weights import InitCfg
 
@@ -32,6 +33,7 @@ class TimmBackbone(Backbone):
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the stages 1..k.
         norm_eval: Whether every BatchNorm stays on its running statistics.
         prune_stages: Whether the stages after the last one in `out_indices` are left unbuilt.
+        recompute: What is made again in backward, for less memory: 'cheap', `dict(budget_mb=…)`, or None: nothing.
         model_args: Further arguments of `timm.create_model`, such as `{'drop_path_rate': 0.1}`.
         pretrained: A checkpoint that `init_weights` loads.
         init_cfg: How `init_weights` fills the weights.
@@ -55,6 +57,7 @@ class TimmBackbone(Backbone):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         prune_stages: bool = False,
+        recompute: Recompute | None = None,
         model_args: Mapping[str, Any] | None = None,
         pretrained: str | None = None,
         init_cfg: InitCfg | Sequence[InitCfg] | None = None,
@@ -76,6 +79,7 @@ class TimmBackbone(Backbone):
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             prune_stages=prune_stages,
+            recompute=recompute,
             pretrained=pretrained,
             init_cfg=init_cfg,
         )

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..layers import ActivationCfg
+from ..recompute import Recompute
 from .base import BACKBONES, Backbone
 from .ranges import check_range, per_stage
 from .types import ConvCfg, NormCfg
@@ -43,6 +44,7 @@ class VGG(Backbone):
         init_cfg: How `init_weights` fills the weights.
         in_channels: Channels of the picture.
         prune_stages: Whether the stages after the last one in `out_indices` are left unbuilt.
+        recompute: What is made again in backward, for less memory: 'cheap', `dict(budget_mb=…)`, or None: nothing.
 
     Raises:
         ConfigError: An argument is out of range or of the wrong length.
@@ -76,6 +78,7 @@ class VGG(Backbone):
         *,
         in_channels: int = 3,
         prune_stages: bool = False,
+        recompute: Recompute | None = None,
     ) -> None:
         convs = num_convs(depth)
         if not 1 <= num_stages <= 5:
@@ -86,6 +89,7 @@ class VGG(Backbone):
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             prune_stages=prune_stages,
+            recompute=recompute,
             pretrained=pretrained,
             init_cfg=init_cfg,
         )

@@ -16,8 +16,8 @@ from backbone_kit.backbones.ghost_bottleneck import GhostBottleneck, SqueezeExci
 from backbone_kit.errors import ConfigError
 from backbone_kit.layers import GhostModule
 
+from ..recompute.test_block import kept_bytes, step
 from .test_peers import randomized, relative_difference
-from .test_recompute import kept_bytes, step
 
 NAMES = timm.list_models("ghostnet*")
 HEAD = ("blocks.9.", "conv_head.", "classifier.")  # a classifier's

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from backbone_kit import build_backbone, load_checkpoint
 from backbone_kit.backbones import Backbone
 from backbone_kit.distributed import average_statistics, shard, whole_parameters
+from backbone_kit.errors import ConfigError
 from backbone_kit.finetune import freeze_unused
 from tests.backbones.test_contract import per_class_slowly, tiny
 from tests.backbones.test_peers import randomized
@@ -101,6 +102,11 @@ def test_gradients_are_those_of_one_process(run: Run, wrap: str, overrides: dict
     for difference, folds in run(compared, wrap, overrides):
         assert difference < 1e-12
         assert (folds > 0) == ("GN" not in str(overrides))
+
+
+def test_recompute_is_refused_before_anything_is_shared_out() -> None:
+    with pytest.raises(ConfigError, match=r"recompute: does not go with FSDP2.*use with_cp=True"):
+        shard(build_backbone(SMALL, recompute="cheap"))
 
 
 def unused(find: bool) -> str:

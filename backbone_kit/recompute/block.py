@@ -51,12 +51,19 @@ def _contexts(
 @contextlib.contextmanager
 def _repeated(moving: Sequence[Tensor], at_first: Sequence[Tensor]) -> Iterator[None]:
     """Buffers of layers that train, running statistics and schedules, as at the first run; then as they were."""
-    now = [buffer.clone() for buffer in moving]
-    _fill(moving, at_first)
+    with unmoved(moving):
+        _fill(moving, at_first)
+        yield
+
+
+@contextlib.contextmanager
+def unmoved(buffers: Sequence[Tensor]) -> Iterator[None]:
+    """In the end, these buffers are as they were."""
+    now = [buffer.clone() for buffer in buffers]
     try:
         yield
     finally:
-        _fill(moving, now)
+        _fill(buffers, now)
 
 
 def _fill(buffers: Sequence[Tensor], values: Sequence[Tensor]) -> None:
