@@ -80,9 +80,9 @@ class BasicBlock(ResidualBlock):
         self.add_tail(downsample, act_cfg)
         self.add_plugins(plugins, dict(zip(self.positions, (width, width, planes))))
 
-    def residual(self, x: Tensor) -> Tensor:
-        """f(x), without the last activation."""
-        return self.plugged("after_conv2", self.conv_norm(2, self.layer(1, x)))
+    def before_last(self, x: Tensor) -> Tensor:
+        """f(x) up to its last convolution."""
+        return self.layer(1, x)
 
 
 class Bottleneck(ResidualBlock):
@@ -169,6 +169,6 @@ class Bottleneck(ResidualBlock):
         """The norm of the third convolution."""
         return self.norm(3)
 
-    def residual(self, x: Tensor) -> Tensor:
-        """f(x), without the last activation."""
-        return self.plugged("after_conv3", self.conv_norm(3, self.layer(2, self.layer(1, x))))
+    def before_last(self, x: Tensor) -> Tensor:
+        """f(x) up to its last convolution."""
+        return self.layer(2, self.layer(1, x))

@@ -131,12 +131,10 @@ class RegNetBottleneck(Bottleneck):
             act = kwargs.get("act_cfg") or RELU
             self.se_layer = SELayer(width, max(1, round(inplanes * se_ratio)), act_cfg=(act, SIGMOID))
 
-    def residual(self, x: Tensor) -> Tensor:
-        """f(x), without the last activation."""
-        x = self.layer(2, self.layer(1, x))
-        if self.se_layer is not None:
-            x = self.se_layer(x)
-        return self.plugged("after_conv3", self.conv_norm(3, x))
+    def before_last(self, x: Tensor) -> Tensor:
+        """f(x) up to its last convolution."""
+        x = super().before_last(x)
+        return x if self.se_layer is None else self.se_layer(x)
 
 
 @BACKBONES.register_module()

@@ -83,16 +83,15 @@ class Bottle2neck(ResidualBlock):
         with located("norm_cfg"):
             self.bns = nn.ModuleList(build_norm_layer(norm_cfg, width)[1] for _ in convs)
 
-    def residual(self, x: Tensor) -> Tensor:
-        """f(x), without the last activation."""
+    def before_last(self, x: Tensor) -> Tensor:
+        """f(x) up to its last convolution."""
         *slices, last = torch.split(self.layer(1, x), self.width, dim=1)
         done: list[Tensor] = []
         for part, conv, norm in zip(slices, self.convs, self.bns, strict=True):
             if done and not self.first:
                 part = part + done[-1]
-            done.append(self.relu(conv_norm(conv, norm, part)))
-        out = self.plugged("after_conv2", torch.cat([*done, self.last(last)], dim=1))
-        return self.plugged("after_conv3", self.conv_norm(3, out))
+            done.append(conv_norm(conv, norm, part, self.relu))
+        return self.plugged("after_conv2", torch.cat([*done, self.last(last)], dim=1))
 
 
 @BACKBONES.register_module()

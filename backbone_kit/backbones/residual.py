@@ -7,14 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal, TypedDict, get_args
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, located
 from ..layers import ActivationCfg, DropPath, PluginCfg, build_activation_layer, build_norm_layer
-from ..layers.conv_norm import conv_norm
+from ..layers.conv_norm import add, conv_norm
 from ..layers.plugin import build_plugin_layer
-from ..layers.tracing import is_traced
 from ..recompute import recompute
 from .types import NormCfg
 
@@ -71,29 +69,36 @@ class ResidualBlock(nn.Module, ABC):
         self.pool: nn.Module | None = None
         self._pooled = 0
         self._convs = 0
-        self._plugins: dict[Position, list[str]] = {position: [] for position in self.positions}
+        self._plugins: dict[str, list[str]] = {position: [] for position in self.positions}
 
     @abstractmethod
+    def before_last(self, x: Tensor) -> Tensor:
+        """f(x) up to its last convolution."""
+
     def residual(self, x: Tensor) -> Tensor:
         """f(x), without the last activation."""
+        return self.plugged(self.positions[-1], self.conv_norm(self._convs, self.before_last(x)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, inplanes, H, W) to (N, planes * expansion, H / stride, W / stride)."""
-        out = recompute(self, self._sum, x) if self.with_cp else self._sum(x)
-        y: Tensor = self.relu(out)
+        if self.with_cp:
+            y: Tensor = self.relu(recompute(self, self._sum, x))
+        elif self.drop_path is not None or self._plugins[self.positions[-1]]:
+            y = self.relu(self._sum(x))
+        else:
+            y = self.conv_norm(self._convs, self.before_last(x), self.relu, self.shortcut(x))
         return y
 
     def _sum(self, x: Tensor) -> Tensor:
         out = self.residual(x)
         if self.drop_path is not None:
             out = self.drop_path(out)
-        return self.joined(out, x if self.downsample is None else self.downsample(x))
+        return add(out, self.shortcut(x))
 
-    def joined(self, out: Tensor, shortcut: Tensor) -> Tensor:
-        """f(x) and the shortcut, as one; in the memory of f(x) where no gradient can need it."""
-        if torch.is_grad_enabled() or is_traced(out) or out.dtype != shortcut.dtype:
-            return out + shortcut
-        return out.add_(shortcut)
+    def shortcut(self, x: Tensor) -> Tensor:
+        """What f(x) is added to."""
+        y: Tensor = x if self.downsample is None else self.downsample(x)
+        return y
 
     def add_conv_norm(self, conv: nn.Module, norm_cfg: NormCfg, channels: int, index: int | None = None) -> None:
         """Registers the next convolution of f and its norm, as `conv1` and `bn1`, `conv2` and `bn2`, …; or the i-th."""
@@ -113,13 +118,15 @@ class ResidualBlock(nn.Module, ABC):
         """Registers a pool that runs behind the activation of the convolution added last."""
         self.pool, self._pooled = pool, self._convs
 
-    def conv_norm(self, index: int, x: Tensor) -> Tensor:
-        """The i-th convolution of f and its norm, counted from 1."""
-        return conv_norm(getattr(self, f"conv{index}"), self.norm(index), x)
+    def conv_norm(self, index: int, x: Tensor, act: nn.Module | None = None, shortcut: Tensor | None = None) -> Tensor:
+        """The i-th convolution of f, counted from 1, with its norm; what is added then, and what follows."""
+        return conv_norm(getattr(self, f"conv{index}"), self.norm(index), x, act, shortcut)
 
     def layer(self, index: int, x: Tensor) -> Tensor:
         """The i-th convolution with all that follows it: norm, activation, pool, and the plugins between them."""
-        if index in self.norm_names:
+        if index in self.norm_names and not self._plugins.get(f"after_norm{index}"):
+            x = self.conv_norm(index, x, self.relu)
+        elif index in self.norm_names:
             x = self.relu(self.plugged(f"after_norm{index}", self.conv_norm(index, x)))
         else:
             x = getattr(self, f"conv{index}")(x)
@@ -210,7 +217,7 @@ class ResidualBlock(nn.Module, ABC):
 
     def plugged(self, position: str, x: Tensor) -> Tensor:
         """`x` through the plugins at `position`, one after the other."""
-        for name in self._plugins.get(position, ()):  # type: ignore[call-overload]
+        for name in self._plugins.get(position, ()):
             x = getattr(self, name)(x)
         return x
 

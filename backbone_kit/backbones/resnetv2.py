@@ -197,7 +197,7 @@ class PreActBlock(nn.Module):
         shortcut = x if self.downsample is None else self.downsample(y)
         for index in range(1, self.convs):
             conv, norm = (self.get_submodule(name) for name in (f"conv{index}", f"norm{index + 1}"))
-            y = self.act(conv_norm(conv, norm, y))
+            y = conv_norm(conv, norm, y, self.act)
         y = self.get_submodule(f"conv{self.convs}")(y)
         if self.drop_path is not None:
             y = self.drop_path(y)

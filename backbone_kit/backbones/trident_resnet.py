@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ConfigError
+from ..layers.conv_norm import add
 from .base import BACKBONES
 from .blocks import Bottleneck
 from .ranges import check_range
@@ -106,20 +107,22 @@ class TridentBottleneck(Bottleneck):
         conv: TridentConv = self.get_submodule("conv2")  # type: ignore[assignment]
         return conv.num_branches
 
-    def conv_norm(self, index: int, x: Tensor) -> Tensor:
-        """The i-th convolution of f and its norm, counted from 1."""
+    def conv_norm(self, index: int, x: Tensor, act: nn.Module | None = None, shortcut: Tensor | None = None) -> Tensor:
+        """The i-th convolution of f, with its norm: where that has statistics of the batch, branch by branch."""
         norm = self.norm(index)
         one = self.branches == 1 or (index == 1 and self.first)
         if one or not (isinstance(norm, _BatchNorm) and norm.training):
-            return super().conv_norm(index, x)
+            return super().conv_norm(index, x, act, shortcut)
         y = getattr(self, f"conv{index}")(x)
-        return torch.cat([norm(z) for z in by_branch(y, self.branches)])
+        y = torch.cat([norm(z) for z in by_branch(y, self.branches)])
+        if shortcut is not None:
+            y = add(y, shortcut)
+        return y if act is None else act(y)
 
-    def joined(self, out: Tensor, shortcut: Tensor) -> Tensor:
-        """f(x) and the shortcut; in the first block, one shortcut for all branches."""
-        if self.branches == 1 or not self.first:
-            return super().joined(out, shortcut)
-        return (out.reshape(self.branches, *shortcut.shape) + shortcut).flatten(0, 1)
+    def shortcut(self, x: Tensor) -> Tensor:
+        """What f(x) is added to: in the first block, one map for all branches."""
+        y = super().shortcut(x)
+        return y.repeat(self.branches, 1, 1, 1) if self.first and self.branches > 1 else y
 
 
 @BACKBONES.register_module()

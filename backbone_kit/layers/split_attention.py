@@ -156,10 +156,10 @@ class SplitAttentionConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """As the class says."""
-        x = conv_norm(self.conv, self.norm0, x)
-        if self.dropblock is not None:
-            x = self.dropblock(x)
-        x = self.relu(x)
+        if self.dropblock is None:
+            x = conv_norm(self.conv, self.norm0, x, self.relu)
+        else:
+            x = self.relu(self.dropblock(conv_norm(self.conv, self.norm0, x)))
         if self.radix == 0:
             return x
         by_split = (x.shape[0], self.radix, self.channels)

@@ -11,6 +11,7 @@ from torch import nn
 
 from backbone_kit.backbones import Backbone, ResNet
 from backbone_kit.backbones.blocks import Bottleneck
+from backbone_kit.layers.conv_norm import add
 
 from .test_peers import LAYERS, randomized, relative_difference, served
 
@@ -183,6 +184,6 @@ def test_a_block_sums_in_the_memory_of_its_residual_where_no_gradient_needs_it(g
     out, other = torch.ones(1, 16, 5, 5), torch.ones(1, 16, 5, 5, dtype=torch.float64)
     with torch.set_grad_enabled(grad):
         torch.testing.assert_close(block(x), expected)
-        assert (block.joined(out, x) is out) is not grad
-        assert block.joined(out, other).dtype == torch.float64  # as promotion has it
+        assert (add(out, x) is out) is not grad
+        assert add(out, other).dtype == torch.float64  # as promotion has it
     assert torch.equal(x, before)

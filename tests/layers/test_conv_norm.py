@@ -66,28 +66,58 @@ def gradients(run: Callable[[Tensor], Tensor], layers: nn.Module, x: Tensor) -> 
     return {"y": y, **dict(zip(wanted, found))}
 
 
+def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    for key, expected in theirs.items():
+        torch.testing.assert_close(ours[key], expected, rtol=1e-9, atol=1e-9, msg=f"{key}: {{}}".format)
+
+
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_it_computes_and_learns_what_the_two_layers_do(shape: str, norm: str) -> None:
     layers, x = pair(shape, norm), maps()
     assert is_folded(conv_norm(*layers, x))
     ours = gradients(lambda x: conv_norm(*layers, x), layers, x)
-    for key, expected in gradients(layers, layers, x).items():
-        torch.testing.assert_close(
-            ours[key], expected, rtol=1e-9, atol=1e-9, msg=lambda text, key=key: f"{key}: {text}"
-        )
+    assert_same(ours, gradients(layers, layers, x))
+
+
+@pytest.mark.parametrize("act", [nn.ReLU(), nn.ReLU(inplace=True), nn.GELU(), None])
+@pytest.mark.parametrize("shape", ["with_bias", "depthwise"])
+def test_what_is_added_and_what_follows_run_with_it(shape: str, act: nn.Module | None) -> None:
+    layers, x = pair(shape), maps()
+    sums = nn.Module()
+    sums.layers, sums.shortcut = layers, nn.Parameter(torch.randn_like(layers(x)))
+    folded = conv_norm(*layers, x, act, sums.shortcut)
+    assert is_folded(folded) is isinstance(act, nn.ReLU)
+    ours = gradients(lambda x: conv_norm(*layers, x, act, sums.shortcut), sums, x)
+    plain = nn.Identity() if act is None else act
+    assert_same(ours, gradients(lambda x: plain(layers(x) + sums.shortcut), sums, x))
+    fold_norms(layers, False)
+    assert_same(gradients(lambda x: conv_norm(*layers, x, act, sums.shortcut), sums, x), ours)
+
+
+def test_a_relu_that_is_listened_to_is_called() -> None:
+    relu, heard = nn.ReLU(), []
+    relu.register_forward_hook(lambda *_: heard.append(True))
+    x = maps()
+    torch.testing.assert_close(conv_norm(*pair(), x, relu), pair()(x).relu())
+    assert heard == [True]
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # torch's own forward mode
+@pytest.mark.parametrize("act", [None, nn.ReLU()])
 @pytest.mark.parametrize("shape", ["with_bias", "grouped", "dilated"])
-def test_gradients_and_their_gradients_are_those_of_finite_differences(shape: str) -> None:
+def test_gradients_and_their_gradients_are_those_of_finite_differences(shape: str, act: nn.Module | None) -> None:
     layers = pair(shape)
 
-    def run(x: Tensor, *parameters: Tensor) -> Tensor:
+    def run(x: Tensor, shortcut: Tensor, *parameters: Tensor) -> Tensor:
         names = [name for name, _ in layers.named_parameters()]
-        return torch.func.functional_call(_Folded(layers), {f"0.{n}": p for n, p in zip(names, parameters)}, (x,))
+        given = {f"0.{n}": p for n, p in zip(names, parameters)}
+        y: Tensor = torch.func.functional_call(_Folded(layers), given, (x, *((act, shortcut) if act else ())))
+        return y
 
-    inputs = (maps(6), *layers.parameters())
+    inputs = (maps(6), torch.randn_like(layers(maps(6))).requires_grad_(), *layers.parameters())
+    if act is None:
+        inputs[1].requires_grad_(False)
     assert torch.autograd.gradcheck(run, inputs, check_forward_ad=True)
     assert torch.autograd.gradgradcheck(run, inputs)
 
@@ -96,8 +126,8 @@ class _Folded(nn.ModuleList):
     def __init__(self, layers: nn.Sequential) -> None:
         super().__init__([layers])
 
-    def forward(self, x: Tensor) -> Tensor:
-        return conv_norm(*self[0], x)
+    def forward(self, x: Tensor, *following: Any) -> Tensor:
+        return conv_norm(*self[0], x, *following)
 
 
 def test_gradients_of_each_picture_are_found_by_vmap() -> None:
