@@ -29,7 +29,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "batch statistics": {"norm_eval": False},
     "fine-tuning (frozen_stages=1, norm_eval=True)": {"norm_eval": True, "frozen_stages": 1},
 }
-BUDGETS = (0.8, 0.6, 0.45, 0.35, 0.25, 0.15)  # of what the plain net keeps
+BUDGETS = (0.8, 0.6, 0.45, 0.35, 0.25)  # of what the plain net keeps
 
 
 def selective(net: ResNet) -> ResNet:

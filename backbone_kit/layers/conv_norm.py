@@ -80,7 +80,8 @@ def conv_norm(conv: Any, norm: Any, x: Tensor, act: nn.Module | None = None, sho
         if _autocasts(x):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         rectifies = type(act) is nn.ReLU and not is_heard(act) and (shortcut is None or shortcut.dtype == x.dtype)
-        shape = Shape(conv.stride, conv.padding, conv.dilation, conv.groups, rectifies)
+        in_place = getattr(act, "inplace", False)
+        shape = Shape(conv.stride, conv.padding, conv.dilation, conv.groups, rectifies, in_place)
         y = scaled_conv(x, conv, norm, shape, shortcut if rectifies else None)
         if rectifies:
             return y

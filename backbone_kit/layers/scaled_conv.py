@@ -10,13 +10,14 @@ from torch import Tensor
 
 
 class Shape(NamedTuple):
-    """How a convolution moves over the map, and whether a ReLU ends it."""
+    """How a convolution moves over the map, whether a ReLU ends it, and whether that may work in place."""
 
     stride: tuple[int, int]
     padding: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
-    rectifies: bool = False
+    rectifies: bool
+    in_place: bool
 
 
 def scaled_conv(x: Tensor, conv: Any, norm: Any, shape: Shape, shortcut: Tensor | None = None) -> Tensor:
@@ -80,7 +81,7 @@ class _ScaledConv(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, gamma, mean, inverse, rectified = ctx.saved_tensors
         needs_x, needs_weight, needs_bias, needs_gamma, needs_beta, _, _, needs_shortcut = ctx.needs_input_grad[:8]
-        stride, padding, dilation, groups, _ = ctx.shape
+        stride, padding, dilation, groups = ctx.shape[:4]
         if rectified is not None:
             grad = torch.ops.aten.threshold_backward(grad, rectified, 0)
         scale = _scale(gamma, inverse)
@@ -125,7 +126,7 @@ class _ScaledConv(torch.autograd.Function):
             scale_t = gamma_t * inverse
             shift_t = shift_t - _center(mean, bias) * scale_t
             folded_t = folded_t + scaled(weight, scale_t, x.dtype)
-        stride, padding, dilation, groups, _ = ctx.shape
+        stride, padding, dilation, groups = ctx.shape[:4]
         place = (stride, padding, dilation, groups)
         y_t = F.conv2d(x, folded_t, shift_t.to(x.dtype), *place) + F.conv2d(
             x_t, scaled(weight, scale, x.dtype), None, *place
@@ -145,15 +146,17 @@ def _center(mean: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _convolved(x: Tensor, weight: Tensor, bias: Tensor, shortcut: Tensor | None, shape: Shape) -> Tensor:
-    stride, padding, dilation, groups, rectifies = shape
+    stride, padding, dilation, groups, rectifies, in_place = shape
     if rectifies and _has_kernel(x, weight):
         if shortcut is None:
             return torch.cudnn_convolution_relu(x, weight, bias, stride, padding, dilation, groups)
         return torch.cudnn_convolution_add_relu(x, weight, shortcut, 1.0, bias, stride, padding, dilation, groups)
     y = F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     if shortcut is not None:
-        y = y.add_(shortcut)
-    return y.relu_() if rectifies else y
+        y = y.add_(shortcut) if in_place else y + shortcut
+    if rectifies:
+        y = y.relu_() if in_place else y.relu()
+    return y
 
 
 def _has_kernel(x: Tensor, weight: Tensor) -> bool:
