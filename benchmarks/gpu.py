@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--eager", action="store_true", help="leave out what is compiled")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--pictures", type=int, nargs=4, default=PICTURES, metavar=("N", "C", "H", "W"))
+    parser.add_argument("--remark", action="append", default=[], help="a sentence for the page")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # of libraries that are compiled
     torch.manual_seed(0)
@@ -54,6 +55,7 @@ def main() -> None:
     modes = ["eager"] if arguments.eager else list(MODES)
     x = torch.randn(*arguments.pictures, device="cuda").to(memory_format=torch.channels_last)
     report: dict[str, Any] = {"machine": machine(), "rounds": arguments.rounds, "pictures": arguments.pictures}
+    report["remarks"] = arguments.remark
     for part in arguments.parts:
         start = time.perf_counter()
         report[part] = PARTS[part](x, modes, arguments.rounds)
@@ -210,6 +212,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"{about}. ResNet-50, {pictures}, channels_last, bfloat16 by autocast. Medians of {report['rounds']} "
         "interleaved rounds; 'times the first' is the ratio to the first row within a round, 'peak' the most memory "
         "that one run takes beside what was there. Made by `python -m benchmarks.gpu`.",
+        *(line for remark in report["remarks"] for line in ("", remark)),
     ]
     for part, title in titles.items():
         if part in report:
