@@ -34,7 +34,9 @@ PARTS: dict[str, Callable[[int, bool], Any]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"which of {', '.join(map(repr, PARTS))}; all, if none is named")
-    parser.add_argument("--write", type=Path, help="a folder for report.md, report.json and report.png")
+    parser.add_argument(
+        "--write", type=Path, help="a folder for report.md, report.json and report.png; parts that are not named stay"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--eager", action="store_true", help="leave out what needs a compiler")
@@ -45,8 +47,11 @@ def main() -> None:
     warnings.simplefilter("ignore")  # of libraries that are compiled
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    report: dict[str, Any] = {"machine": machine(), "rounds": arguments.rounds}
+    about = {"machine": machine(), "rounds": arguments.rounds}
+    file = arguments.write / "report.json" if arguments.write else None
+    report: dict[str, Any] = json.loads(file.read_text()) if arguments.parts and file and file.exists() else about
     for part in arguments.parts or PARTS:
+        print(f"# {part}", flush=True)
         report[part] = PARTS[part](arguments.rounds, not arguments.eager)
         torch.compiler.reset()
     page = markdown(report)
