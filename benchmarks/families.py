@@ -3,8 +3,9 @@
     python -m benchmarks.families --markdown docs/benchmarks/families.md --json docs/benchmarks/families.json
 
 Building: every model name on the meta device, after a warm-up; the best of three, without garbage collection, whose
-turn comes with whichever net is next. Forward: ours, the origin and the origin again on
-the same weights, interleaved in changing order; the ratio of the medians, and, for the noise, the origin's to itself.
+turn comes with whichever net is next. Forward: the origin, the origin again and ours on the same weights, interleaved in
+changing order; the median of the ratios within a round, and, for the noise, that of the origin to itself. All is
+processor time, of one thread.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 import timeit
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from torch import nn
 
 from backbone_kit import build_backbone, list_backbones, load_checkpoint
 
-from .rounds import described, machine
+from .rounds import Rows, described, machine, seconds
 
 PEERS = (
     *("resnet50", "resnet50d", "resnetaa50", "seresnet50", "ecaresnet50d", "resnext50_32x4d", "wide_resnet50_2"),
@@ -39,25 +41,18 @@ SIZE = (2, 3, 224, 224)
 def building(name: str) -> float:
     """Seconds on the meta device."""
     with torch.device("meta"):
-        return min(timeit.repeat(lambda: build_backbone(name), number=1, repeat=3))
+        return min(timeit.repeat(lambda: build_backbone(name), timer=time.process_time, number=1, repeat=3))
 
 
-def forward(name: str, rounds: int) -> dict[str, float]:
-    """Medians in seconds: ours, theirs, theirs again."""
+def forward(name: str, rounds: int) -> Rows:
+    """Theirs, theirs again, and ours."""
     peer = timm.create_model(name, num_classes=0).eval()
     net = build_backbone(name).eval()
     load_checkpoint(net, peer.state_dict(), layout="timm")
     x = torch.randn(SIZE)
-    run: dict[str, Callable[..., Any]] = {"ours": net, "theirs": features(peer), "again": features(peer)}
-    found: dict[str, list[float]] = {key: [] for key in run}
+    runs = {key: partial(run, x) for key, run in (("theirs", features(peer)), ("again", features(peer)), ("ours", net))}
     with torch.inference_mode():
-        for turn in range(-1, rounds):
-            for key in list(run) if turn % 2 else list(run)[::-1]:
-                start = time.perf_counter()
-                run[key](x)
-                if turn >= 0:
-                    found[key].append(time.perf_counter() - start)
-    return {key: statistics.median(times) for key, times in found.items()}
+        return seconds(runs, rounds)
 
 
 def features(peer: nn.Module) -> Callable[[torch.Tensor], Any]:
@@ -70,7 +65,7 @@ def features(peer: nn.Module) -> Callable[[torch.Tensor], Any]:
 def markdown(report: dict[str, Any]) -> str:
     """The report as a page."""
     builds = report["build"]
-    slow = {name: seconds for name, seconds in builds.items() if seconds > 0.2}
+    slow = {name: taken for name, taken in builds.items() if taken > 0.2}
     lines = [
         "# Families beside their origins",
         "",
@@ -78,17 +73,18 @@ def markdown(report: dict[str, Any]) -> str:
         "",
         f"Building on the meta device, {len(builds)} names: median {statistics.median(builds.values()) * 1e3:.0f} ms, "
         f"longest {max(builds.values()) * 1e3:.0f} ms ({max(builds, key=lambda name: builds[name])}); over 200 ms: "
-        + (", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in slow.items()) or "none")
+        + (", ".join(f"{name} {taken * 1e3:.0f} ms" for name, taken in slow.items()) or "none")
         + ".",
         "",
         f"Forward, {'x'.join(map(str, SIZE))}, float32, timm's net on the same weights:",
         "",
         "| name | ours ms | timm ms | ours / timm | timm / timm |",
-        "| --- | --- | --- | --- | --- |",
+        "| --- | --: | --: | --: | --: |",
     ]
-    for name, times in report["forward"].items():
-        ratios = f"{times['ours'] / times['theirs']:.2f} | {times['again'] / times['theirs']:.2f}"
-        lines.append(f"| {name} | {times['ours'] * 1e3:.1f} | {times['theirs'] * 1e3:.1f} | {ratios} |")
+    for name, rows in report["forward"].items():
+        times = " | ".join(f"{rows[key]['processor'] * 1e3:.1f}" for key in ("ours", "theirs"))
+        ratios = " | ".join(f"{rows[key]['times the first']:.2f}" for key in ("ours", "again"))
+        lines.append(f"| {name} | {times} | {ratios} |")
     return "\n".join(lines) + "\n"
 
 
@@ -100,6 +96,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
     report: dict[str, Any] = {"machine": machine()}
     building("resnet50")
     report["build"] = {name: building(name) for name in list_backbones()}
