@@ -3,8 +3,8 @@
     python -m benchmarks.families --markdown docs/benchmarks/families.md --json docs/benchmarks/families.json
 
 Building: every model name on the meta device, after a warm-up; the best of three, without garbage collection, whose
-turn comes with whichever net is next. Forward: the origin, the origin again and ours on the same weights, interleaved in
-changing order; the median of the ratios within a round, and, for the noise, that of the origin to itself. All is
+turn comes with whichever net is next. Forward: the origin, the origin again and ours on the same weights, interleaved
+in changing order; the median of the ratios within a round, and, for the noise, that of the origin to itself. All is
 processor time, of one thread.
 """
 
