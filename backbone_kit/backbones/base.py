@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..checkpoint import LoadReport, load_checkpoint
 from ..checkpoint.sharded import whole_parameters
 from ..errors import ConfigError, located
+from ..layers.tracing import is_traced
 from ..layers.weight_init import initialize
 from ..recompute import Recomputation, Recompute
 from ..registry import Registry
@@ -105,7 +106,6 @@ class Backbone(Parts):
         self.stages_to_build = self.levels_to_build if num_levels is None else num_stages
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
-        self.recompute = recompute
         self._recomputation = None if recompute is None else Recomputation(recompute)
         self.init_cfg, self._weights = split_init_cfg(init_cfg, pretrained)
         self.load_report: LoadReport | None = None
@@ -175,9 +175,28 @@ class Backbone(Parts):
         maps = self._run_for(self.out_indices, x)
         return tuple(maps[index] for index in self.out_indices)
 
+    @property
+    def recompute(self) -> Recompute | None:
+        """What is made again in backward, as it was asked for when the net was built."""
+        return None if self._recomputation is None else self._recomputation.asked
+
     def _run_for(self, levels: tuple[int, ...], x: Tensor) -> dict[int, Tensor]:
+        if not is_traced(x):
+            self._check_pictures(x)
         run = partial(self._maps, levels=levels)
         return run(x) if self._recomputation is None else self._recomputation.run(self, run, x, levels)
+
+    def _check_pictures(self, x: Tensor) -> None:
+        name = type(self).__name__
+        if x.dim() != 4:
+            raise ValueError(
+                f"{name} takes pictures (N, C, H, W), got a tensor of shape {tuple(x.shape)}; a single one is x[None]"
+            )
+        if not x.is_floating_point():
+            raise TypeError(
+                f"{name} takes pictures of a floating dtype, got {x.dtype}; normalise them as those were that the "
+                "weights come from"
+            )
 
     def _check_first_step(self) -> None:
         if not self._initialized:

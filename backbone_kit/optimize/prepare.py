@@ -42,12 +42,19 @@ class PreparedBackbone(nn.Module):
         super().__init__()
         self.out_channels = net.out_channels
         self.out_strides = net.out_strides
-        self.dtype = dtype
         self.net = net.to(dtype=dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._run = _with_constant_weights(net.forward) if compiled else net.forward
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        dtype: torch.dtype = next(self.net.parameters()).dtype
+        return dtype
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The maps of the levels in the backbone's `out_indices`."""
+        if x.dim() != 4:
+            raise ValueError(f"takes pictures (N, C, H, W), got a tensor of shape {tuple(x.shape)}")
         with torch.no_grad():
             maps: tuple[Tensor, ...] = self._run(x.to(dtype=self.dtype, memory_format=torch.channels_last))
             return maps
@@ -67,13 +74,17 @@ def prepare_for_inference(
         example: Pictures (N, in_channels, H, W) such as it will see, on its device: the maps of these are compared.
         dtype: What the copy computes in; None: the dtype that the weights have.
         compiled: Whether inductor compiles the copy, which takes a minute or so; None: where there is a C++ compiler
-            with Python's headers, or, on a GPU, Triton.
+            with Python's headers, or, on a GPU, Triton, and `dtype` is not float64, which inductor cannot freeze.
 
     Raises:
-        ConfigError: `dtype` is not a floating one.
+        ConfigError: `backbone` is none, `dtype` is not a floating one, or `example` has no pictures or is elsewhere
+            than the weights.
         RuntimeError: A map differs from the backbone's by more than roundings of `dtype` explain.
     """
+    if not isinstance(backbone, Backbone):
+        raise ConfigError(f"must be a Backbone, got a {type(backbone).__name__}", ("backbone",))
     net = copy.deepcopy(backbone).eval().requires_grad_(False)
+    example = _pictures(example, next(net.parameters()))
     dtype = next(net.parameters()).dtype if dtype is None else dtype
     if dtype not in _TOLERANCES:
         allowed = ", ".join(map(str, _TOLERANCES))
@@ -81,11 +92,23 @@ def prepare_for_inference(
     with torch.no_grad():
         expected = net(example)
     prepared = PreparedBackbone(
-        merge_layers(net, example), dtype, compiled=_has_compiler(example) if compiled is None else compiled
+        merge_layers(net, example),
+        dtype,
+        compiled=dtype != torch.float64 and _has_compiler(example) if compiled is None else compiled,
     )
     rounds_as = torch.float16 if dtype == torch.float32 and _multiplies_in_tf32(example) else dtype
     _check_maps(prepared(example), expected, _TOLERANCES[rounds_as])
     return prepared
+
+
+def _pictures(example: Any, weight: Tensor) -> Tensor:
+    """The example in the dtype of the weights."""
+    if not (isinstance(example, Tensor) and example.dim() == 4 and example.numel() and example.is_floating_point()):
+        got = f"{example.dtype} of shape {tuple(example.shape)}" if isinstance(example, Tensor) else repr(type(example))
+        raise ConfigError(f"must be a tensor of pictures (N, C, H, W) of a floating dtype, got {got}", ("example",))
+    if example.device != weight.device:
+        raise ConfigError(f"must be on {weight.device}, as the weights are, got {example.device}", ("example",))
+    return example.to(weight.dtype)
 
 
 def merge_layers(net: Backbone, example: Tensor) -> Backbone:
@@ -137,9 +160,12 @@ def _has_compiler(x: Tensor) -> bool:
 def _check_maps(maps: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> None:
     for index, (ours, theirs) in enumerate(zip(maps, expected, strict=True)):
         exact = theirs.double()
+        if not exact.isfinite().all():
+            raise RuntimeError(f"map {index} of the backbone itself is not finite; look at its weights and the example")
         off = float((ours.double() - exact).norm() / exact.norm().clamp(min=1e-30))
         if not off <= tolerance:
             raise RuntimeError(
                 f"map {index} of the prepared net is off by {off:.1e} of its norm, more than the {tolerance:.0e} that "
-                f"roundings of {ours.dtype} explain; the backbone is as it was. Try another dtype"
+                f"roundings of {ours.dtype} explain; the backbone is as it was. Try another dtype; if the backbone "
+                "itself has hooks, they do not run in the prepared one"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Hashable, Iterator
 from functools import partial
@@ -50,9 +51,10 @@ class Recomputation:
     """
 
     def __init__(self, recompute: Recompute) -> None:
+        self.asked = recompute
         self.budget = None if isinstance(recompute, str) else recompute["budget_mb"]
         if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
-            raise ConfigError(f"must be more than 0 MiB, got {self.budget}", ("recompute", "budget_mb"))
+            raise ConfigError(f"must be a finite number of MiB above 0, got {self.budget}", ("recompute", "budget_mb"))
         self._plans: dict[Any, Plan] = {}
 
     def add(self, part: nn.Module) -> None:
@@ -62,7 +64,7 @@ class Recomputation:
             ConfigError: Its blocks are recomputed already.
         """
         if any(getattr(module, "with_cp", False) for module in part.modules()):
-            both = "is for backbones with with_cp=False, which has whole blocks run again; remove one of the two"
+            both = "cannot go with with_cp=True, which has whole blocks run again; remove one of the two"
             raise ConfigError(both, ("recompute",))
         for block in _blocks(part):
             block.register_forward_hook(_block_ends)
@@ -84,6 +86,8 @@ class Recomputation:
         if torch.compiler.is_compiling():
             if self.budget is not None:
                 raise RuntimeError(_COMPILED)
+            return function(x)
+        if _is_transformed():
             return function(x)
         if self.budget is None:
             policy: Policy = _cheap
@@ -125,7 +129,7 @@ def _plan(backbone: nn.Module, function: Callable[[Tensor], Any], x: Tensor, bud
 
     torch.clear_autocast_cache()
     try:
-        with unmoved([*backbone.buffers()]), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        with unmoved([*backbone.buffers()]), _deaf(backbone), FakeTensorMode(allow_non_fake_inputs=True) as mode:
             own = [twin for t in chain(backbone.parameters(), backbone.buffers()) for twin in (t, mode.from_tensor(t))]
             picture = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
             with Tape(note) as tape:
@@ -151,6 +155,30 @@ def _plan(backbone: nn.Module, function: Callable[[Tensor], Any], x: Tensor, bud
         )
         for problem, choice in zip(problems, chosen)
     ]
+
+
+def _is_transformed() -> bool:
+    """Whether this runs inside torch.func's grad, vmap or jvp, or in forward mode, which know no tape."""
+    forward_mode: int = torch.autograd.forward_ad._current_level
+    return forward_mode >= 0 or torch._C._functorch.peek_interpreter_stack() is not None
+
+
+@contextlib.contextmanager
+def _deaf(net: nn.Module) -> Iterator[None]:
+    """Meanwhile, hooks do nothing, but are there: layers with hooks run in another way than those without."""
+    hooks = [each for module in net.modules() for each in (module._forward_hooks, module._forward_pre_hooks)]
+    before = [dict(each) for each in hooks]
+    try:
+        for each in hooks:
+            each.update({key: _nothing for key, hook in each.items() if hook is not _block_ends})
+        yield
+    finally:
+        for each, hook in zip(hooks, before):
+            each.update(hook)
+
+
+def _nothing(*_: Any) -> None:
+    """A hook."""
 
 
 def _situation(backbone: nn.Module, x: Tensor) -> Hashable:

@@ -62,14 +62,14 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._exits = ExitStack()
 
     def __enter__(self) -> Tape:
-        super().__enter__()  # type: ignore[no-untyped-call]
-        self._exits.enter_context(torch.autograd.graph.saved_tensors_hooks(self._pack, Place.get))
+        self._exits.enter_context(torch.autograd.graph.saved_tensors_hooks(self._pack, Place.get))  # may be forbidden
         self._exits.callback(_running.reset, _running.set(self))
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._exits.close()
         super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._exits.close()
         if error[0] is None:
             self.end_unit((), keeps=True)
         self._values, self._unit = {}, []

@@ -159,7 +159,7 @@ def _unchanged(tensor: Tensor, version: int) -> Tensor:
     if tensor._version != version:
         raise RuntimeError(
             f"a tensor of shape {tuple(tensor.shape)} that recomputing needs has been modified by an inplace operation "
-            "after the forward"
+            "after the forward; change a clone of it, or change it behind backward()"
         )
     return tensor
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from backbone_kit import ConfigError, build_backbone
 from backbone_kit.backbones import ResNet
@@ -165,3 +166,24 @@ def test_built_without_a_config_the_messages_are_the_same() -> None:
         ResNet(51)
     with pytest.raises(ConfigError, match="frozen_stages: must be from -1"):
         ResNet(50, frozen_stages=5)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (
+            torch.rand(3, 32, 32),
+            r"ResNet takes pictures \(N, C, H, W\), got a tensor of shape \(3, 32, 32\); a single one",
+        ),
+        (
+            torch.ones(1, 3, 32, 32, dtype=torch.uint8),
+            "ResNet takes pictures of a floating dtype, got torch.uint8; normal",
+        ),
+    ],
+)
+def test_what_is_no_picture_is_told(x: torch.Tensor, message: str) -> None:
+    net = ResNet(18, layers=(1,) * 4, base_channels=8).eval()
+    with pytest.raises((TypeError, ValueError), match=message):
+        net(x)
+    with pytest.raises((TypeError, ValueError), match=message):
+        net.forward_intermediates(x)

@@ -100,7 +100,7 @@ def test_a_net_that_came_out_different_is_refused() -> None:
 def test_maps_that_are_not_numbers_are_refused() -> None:
     net = resnet()
     nn.init.constant_(net.layer1[0].conv1.weight, float("nan"))
-    with pytest.raises(RuntimeError, match="map 0 of the prepared net is off by nan"):
+    with pytest.raises(RuntimeError, match="map 0 of the backbone itself is not finite; look at its weights"):
         prepare_for_inference(net, X, compiled=False)
 
 
@@ -117,3 +117,31 @@ def test_compiled_its_weights_are_packed_and_it_gives_the_same_maps() -> None:
     x = torch.rand(1, 3, 64, 96)
     for ours, expected in zip(prepared(x), net(x), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (dict(backbone=nn.Identity()), "backbone: must be a Backbone, got a Identity"),
+        (dict(example=(1, 3, 64, 64)), "example: must be a tensor of pictures .*, got <class 'tuple'>"),
+        (dict(example=X[0]), r"example: must be a tensor of pictures .*, got torch.float32 of shape \(3, 96, 64\)"),
+        (dict(example=X[:0]), r"example: must be .*, got torch.float32 of shape \(0, 3, 96, 64\)"),
+        (dict(example=X.byte()), "example: must be .* of a floating dtype, got torch.uint8"),
+        (dict(example=X.to("meta")), "example: must be on cpu, as the weights are, got meta"),
+    ],
+)
+def test_arguments_that_cannot_be_are_told(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prepare_for_inference(**{"backbone": resnet(), "example": X, **given}, compiled=False)
+
+
+def test_pictures_of_another_dtype_are_cast_and_float64_is_not_compiled() -> None:
+    counters.clear()
+    prepared = prepare_for_inference(resnet().double(), X)
+    assert not counters["stats"]["unique_graphs"]
+    assert all(y.dtype == torch.float64 for y in prepared(X))
+
+
+def test_it_moves_to_another_dtype_as_a_module_does() -> None:
+    prepared = prepare_for_inference(resnet(), X, compiled=False).bfloat16()
+    assert all(y.dtype == prepared.dtype == torch.bfloat16 for y in prepared(X))

@@ -274,8 +274,8 @@ def test_a_budget_that_cannot_be_met_says_the_least_that_can() -> None:
         (True, "recompute: must be 'cheap' or a dict or None, got True"),
         ({"budget": 3}, "recompute.budget: unknown key 'budget'; did you mean 'budget_mb'"),
         ({"budget_mb": "3"}, "recompute.budget_mb: must be a number, got '3'"),
-        ({"budget_mb": 0}, "recompute.budget_mb: ResNet: must be more than 0 MiB, got 0"),
-        ({"budget_mb": float("nan")}, "recompute.budget_mb: ResNet: must be more than 0 MiB, got nan"),
+        ({"budget_mb": 0}, "recompute.budget_mb: ResNet: must be a finite number of MiB above 0, got 0"),
+        ({"budget_mb": float("nan")}, "recompute.budget_mb: ResNet: must be a finite number of MiB above 0, got nan"),
     ],
 )
 def test_what_is_not_allowed_is_said(recompute: Any, message: str) -> None:
@@ -284,7 +284,7 @@ def test_what_is_not_allowed_is_said(recompute: Any, message: str) -> None:
 
 
 def test_with_cp_beside_it_is_refused() -> None:
-    with pytest.raises(ConfigError, match="recompute: ResNet: is for backbones with with_cp=False"):
+    with pytest.raises(ConfigError, match="recompute: ResNet: cannot go with with_cp=True"):
         build_backbone("resnet18", recompute="cheap", with_cp=True)
 
 
@@ -362,3 +362,34 @@ def test_compiled_a_budget_is_refused_with_what_does_it_there() -> None:
     net = small(18, recompute={"budget_mb": 3})
     with pytest.raises(Exception, match="activation_memory_budget"):
         torch.compile(net, fullgraph=True, backend="eager")(pictures())
+
+
+def test_it_is_said_when_the_net_is_built() -> None:
+    with pytest.raises(AttributeError, match="recompute"):
+        small().recompute = "cheap"  # type: ignore[misc]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # torch's own forward mode
+@pytest.mark.parametrize("recompute", ["cheap", {"budget_mb": 0.001}])
+def test_inside_transforms_the_net_is_taken_as_it_is(recompute: Any) -> None:
+    plain, ours = (small(18, norm_eval=True, recompute=each) for each in (None, recompute))
+    x = pictures(2, 3, 32, 32)
+    for transform in (
+        lambda net: torch.func.grad(lambda x: net(x)[0].square().mean())(x),
+        lambda net: torch.func.vmap(lambda x: net(x[None])[0])(x),
+        lambda net: torch.func.jvp(lambda x: net(x)[0], (x,), (torch.ones_like(x),))[1],
+    ):
+        torch.testing.assert_close(transform(ours), transform(plain), rtol=1e-9, atol=1e-12)
+
+
+def test_planning_does_not_call_hooks_and_plans_for_layers_that_have_them() -> None:
+    x = pictures()
+    net, values = small(norm_eval=True, recompute={"budget_mb": 0.55}), []
+    for module in net.modules():
+        module.register_forward_hook(lambda module, inputs, y: values.append(type(y[0] if type(y) is tuple else y)))
+        module.register_forward_pre_hook(lambda module, inputs: inputs[0].sum().item() and None)
+    assert held_bytes(net, x) <= 0.55 * MIB
+    assert set(values) <= {Tensor, nn.Parameter}
+    again = len(values)
+    net(x)
+    assert len(values) == 2 * again

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 from torch.utils.flop_counter import FlopCounterMode
 
 from backbone_kit.recompute.kept_set import Problem, kept_set
@@ -208,3 +208,10 @@ def test_macs_are_those_that_torch_counts() -> None:
     with FlopCounterMode(display=False) as counter, Tape(note):
         run()
     assert 2 * sum(node.macs for problem in problems for node in problem) == counter.get_total_flops()
+
+
+def test_a_tape_that_cannot_start_is_not_left_running() -> None:
+    with torch.autograd.graph.disable_saved_tensors_hooks("none here"), pytest.raises(RuntimeError, match="none here"):
+        on_tape(F.gelu)(leaf(3))
+    assert not _get_current_dispatch_mode_stack()  # type: ignore[no-untyped-call]
+    unit_ends(leaf(3))  # nobody listens
