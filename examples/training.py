@@ -56,9 +56,8 @@ def train(
         if is_best:
             save(model.state_dict(), folder / "best.pth")
         save_run(folder / "last.pth", parts, settings.cfg.to_dict(), history)
-        console.print(
-            f"step {step}  loss {history[-1]['loss']:.3f}  {in_words(figures)}", highlight=False, soft_wrap=True
-        )
+        loss = f"loss {history[-1]['loss']:.3f}  " if losses else ""
+        console.print(f"step {step}  {loss}{in_words(figures)}", highlight=False, soft_wrap=True)
 
     if resume:
         history += restore_run(folder / "last.pth", parts, settings.cfg.to_dict())
