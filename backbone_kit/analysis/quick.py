@@ -83,6 +83,12 @@ def _broadcast(op: OpOverload) -> Callable[..., Tensor]:
     return of_two
 
 
+def _add_(x: Tensor, y: Any, **kwargs: Any) -> Tensor:
+    if isinstance(y, Tensor) and (x.dtype, x.shape) == (y.dtype, y.shape):
+        return x
+    return torch.ops.aten.add_.Tensor(x, y, **kwargs)  # type: ignore[no-any-return]
+
+
 def _named(result: Callable[..., Any], names: str) -> dict[str, Callable[..., Any]]:
     return {f"aten::{name}": result for name in names.split()}
 
@@ -93,6 +99,7 @@ QUICK: dict[str, Callable[..., Any]] = {
     **_named(_norm, "native_batch_norm native_group_norm"),
     **_named(_layer_norm, "native_layer_norm"),
     **_named(_broadcast(torch.ops.aten.add.Tensor), "add.Tensor"),
+    **_named(_add_, "add_.Tensor"),
     **_named(_broadcast(torch.ops.aten.mul.Tensor), "mul.Tensor"),
     **_named(empty_like, "relu gelu silu sigmoid hardtanh hardswish hardsigmoid leaky_relu elu"),
     **_named(_itself, "relu_ silu_ sigmoid_ hardtanh_ hardswish_ hardsigmoid_ leaky_relu_ elu_"),
