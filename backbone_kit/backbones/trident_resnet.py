@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ConfigError
-from ..layers.conv_norm import add
+from ..layers.conv_norm import followed
 from .base import BACKBONES
 from .blocks import Bottleneck
 from .ranges import check_range
@@ -114,10 +114,7 @@ class TridentBottleneck(Bottleneck):
         if one or not (isinstance(norm, _BatchNorm) and norm.training):
             return super().conv_norm(index, x, act, shortcut)
         y = getattr(self, f"conv{index}")(x)
-        y = torch.cat([norm(z) for z in by_branch(y, self.branches)])
-        if shortcut is not None:
-            y = add(y, shortcut)
-        return y if act is None else act(y)
+        return followed(torch.cat([norm(z) for z in by_branch(y, self.branches)]), act, shortcut)
 
     def shortcut(self, x: Tensor) -> Tensor:
         """What f(x) is added to: in the first block, one map for all branches."""

@@ -85,6 +85,11 @@ def conv_norm(conv: Any, norm: Any, x: Tensor, act: nn.Module | None = None, sho
         y = scaled_conv(x, conv, norm, shape, shortcut if rectifies else None)
         if rectifies:
             return y
+    return followed(y, act, shortcut)
+
+
+def followed(y: Tensor, act: nn.Module | None, shortcut: Tensor | None) -> Tensor:
+    """`act(y + shortcut)`, of which either may be missing."""
     if shortcut is not None:
         y = add(y, shortcut)
     if act is not None:

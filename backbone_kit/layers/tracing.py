@@ -21,7 +21,7 @@ def is_traced(x: Tensor) -> bool:
 def is_heard(layer: nn.Module) -> bool:
     """Whether calling `layer` is more than its class's forward: there are hooks, or it has a forward of its own."""
     own = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
-    return any(own) or "forward" in layer.__dict__ or _module._has_any_global_hook()  # type: ignore[no-untyped-call]
+    return any(own) or "forward" in layer.__dict__ or bool(_module._has_any_global_hook())  # type: ignore[no-untyped-call]
 
 
 def channels_first(pixels: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..layers.tracing import is_traced
+from ..layers.tracing import is_heard, is_traced
 from .block import unmoved
 from .budget import cheapest, choices
 from .kept_set import Problem, kept_set
@@ -186,7 +186,7 @@ def _situation(backbone: nn.Module, x: Tensor) -> Hashable:
     kind = x.device.type
     autocasts = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     dtype = torch.get_autocast_dtype(kind) if autocasts else x.dtype
-    modules = tuple((module.training, getattr(module, "_folds", True)) for module in backbone.modules())
+    modules = tuple((m.training, getattr(m, "_folds", True), is_heard(m)) for m in backbone.modules())
     trains = tuple(parameter.requires_grad for parameter in backbone.parameters())
     place = (x.shape, x.stride(), x.device, x.dtype, dtype, x.requires_grad)
     return place, modules, trains

@@ -390,6 +390,11 @@ def test_planning_does_not_call_hooks_and_plans_for_layers_that_have_them() -> N
         module.register_forward_pre_hook(lambda module, inputs: inputs[0].sum().item() and None)
     assert held_bytes(net, x) <= 0.55 * MIB
     assert set(values) <= {Tensor, nn.Parameter}
+    later = small(norm_eval=True, recompute={"budget_mb": 0.55})
+    later(x)  # planned without hooks, when norms are folded
+    for module in later.modules():
+        module.register_forward_hook(lambda *_: None)
+    assert held_bytes(later, x) <= 0.55 * MIB
     again = len(values)
     net(x)
     assert len(values) == 2 * again
