@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from .tracing import is_exporting
 
 
 class CeilAvgPool2d(nn.AvgPool2d):
@@ -22,10 +21,10 @@ class CeilAvgPool2d(nn.AvgPool2d):
         super().__init__(stride, stride, ceil_mode=True, count_include_pad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The means; exported, windows of 2 do without `ceil_mode`, whose size rule ties H and W to multiples of 2."""
+        """The means; under a compiler without `ceil_mode`, whose size rule ties H and W to multiples of 2."""
         if self.stride == 1:  # a stage without a stride has it for its place in the keys
             return x
-        if self.stride == 2 and is_exporting():  # a repeated edge pixel leaves the mean of a half window as it is
+        if self.stride == 2 and torch.compiler.is_compiling():  # a repeated edge leaves a half window's mean as it is
             return F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2, 2)
         return super().forward(x)
 

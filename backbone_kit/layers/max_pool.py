@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from .tracing import is_exporting
 
 
 class CeilMaxPool2d(nn.MaxPool2d):
@@ -19,8 +18,9 @@ class CeilMaxPool2d(nn.MaxPool2d):
         super().__init__(2, 2, ceil_mode=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The maxima; exported without `ceil_mode`, whose size rule ties H and W to multiples of 2."""
-        if is_exporting():  # a repeated edge pixel leaves the maximum of a half window as it is
+        """The maxima; under a compiler without `ceil_mode`, whose size rule ties H and W to multiples of 2."""
+        compiling = torch.compiler.is_compiling()
+        if compiling:  # a repeated edge leaves the maximum of a half window as it is
             x = F.pad(x, (0, 1, 0, 1), mode="replicate")
-        y: Tensor = F.max_pool2d(x, 2, 2, ceil_mode=not is_exporting())
+        y: Tensor = F.max_pool2d(x, 2, 2, ceil_mode=not compiling)
         return y
