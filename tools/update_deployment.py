@@ -1,7 +1,8 @@
 """Writes docs/deployment.md and docs/deployment.json: one small net of every class compiled, exported and rounded.
 
 `python tools/update_deployment.py` measures what is new; `python tools/update_deployment.py 'ResN*'` measures those
-rows again. A class takes some minutes, most of them int8's. It needs the extra `test`, and `pip install torchao`.
+rows again. A class takes some minutes, most of them int8's and inductor's. It needs the extra `test`, a C++ compiler
+and `pip install torchao`.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def compiled(net: Backbone, backend: str) -> float:
     return difference
 
 
-def exported(net: Backbone, kind: Literal["onnx", "openvino", "export"], fixed: Sequence[Extent] = ()) -> float:
+def exported(net: Backbone, kind: Literal["onnx", "openvino", "export", "aoti"], fixed: Sequence[Extent] = ()) -> float:
     """The difference of a file, where nothing is fixed on pictures of another shape too."""
     suffix = {"onnx": "onnx", "openvino": "xml"}.get(kind, "pt2")
     with tempfile.TemporaryDirectory() as folder:
@@ -178,6 +179,8 @@ COLUMNS: Mapping[str, Callable[[Backbone], float | dict[str, Any]]] = {
     "onnx_fixed": lambda net: exported(net, "onnx", FIXED),
     "openvino": lambda net: exported(net, "openvino"),
     "openvino_fixed": lambda net: exported(net, "openvino", FIXED),
+    "inductor": lambda net: compiled(net, "inductor"),
+    "aoti": lambda net: exported(net, "aoti"),
 }
 FIXED: tuple[Extent, ...] = ("batch", "size")
 FILES = ("onnx",)
@@ -247,17 +250,18 @@ ResNet of two stages, with their own differences.
 COMPILED = """
 ## Compiled and exported
 
-`torch.compile(fullgraph=True, dynamic=True)` with the backend aot_eager, one graph for three shapes of pictures; then
-files: `torch.export`, ONNX in onnxruntime and OpenVINO, each for any batch, height and width, and the latter two with
-all of them fixed as well. Inductor and AOTInductor take minutes a class, and are compared for ResNets in the tests.
+`torch.compile(fullgraph=True, dynamic=True)` with the backends aot_eager and inductor, one graph for three shapes of
+pictures; then files: `torch.export`, a package of AOTInductor, ONNX in onnxruntime and OpenVINO, each for any batch,
+height and width, and the latter two with all of them fixed as well.
 """
 
 TABLES: Mapping[str, tuple[str, ...]] = {
-    COMPILED: ("aot_eager", "export", "onnx", "onnx_fixed", "openvino", "openvino_fixed"),
+    COMPILED: ("aot_eager", "inductor", "export", "aoti", "onnx", "onnx_fixed", "openvino", "openvino_fixed"),
     ROUNDED: ("largest", "bfloat16", "float16", "int8", "channels_last"),
 }
 HEADINGS = {
     "export": "torch.export",
+    "aoti": "AOTInductor",
     "onnx": "ONNX",
     "onnx_fixed": "ONNX, fixed",
     "openvino": "OpenVINO",
