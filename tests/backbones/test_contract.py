@@ -72,6 +72,12 @@ def tiny(kind: str, **overrides: Any) -> Backbone:
     return build_backbone(cfg, **TINY.get(kind, shallow), **overrides)
 
 
+def compilable(kind: str, **overrides: Any) -> Backbone:
+    """As `tiny`, with one stage of switchable convolutions, each of which takes a compiler seconds."""
+    one = dict(stage_with_sac=(False, False, False, True)) if kind.startswith("DetectoRS") else {}
+    return tiny(kind, **one, **overrides)
+
+
 def per_class(function: Any) -> Any:
     return pytest.mark.parametrize("kind", sorted(BACKBONES))(function)
 
@@ -97,30 +103,30 @@ def test_every_registered_class_has_a_config() -> None:
 
 
 @per_config
-def test_metadata_is_what_a_forward_gives(name: str) -> None:
+def test_its_metadata_and_its_parts_are_what_it_is(name: str) -> None:
+    before = copy.deepcopy(CONFIGS[name].to_dict())
     net = meta(name).eval()
-    x = torch.empty(2, 3, SIZE, SIZE, device="meta")
-    outputs = net(x)
-    assert isinstance(outputs, tuple)
-    assert [out.shape[:2] for out in outputs] == [(2, channels) for channels in net.out_channels]
-    assert [(SIZE // out.shape[2], SIZE // out.shape[3]) for out in outputs] == [(s, s) for s in net.out_strides]
+    assert CONFIGS[name].to_dict() == before
 
-    levels = net.forward_intermediates(x)
+    levels = net.forward_intermediates(torch.empty(2, 3, SIZE, SIZE, device="meta"))
     assert list(levels) == [info.name for info in net.feature_info]
     assert next(iter(levels)) == "stem"
     for info in net.feature_info:
         assert levels[info.name].shape == (2, info.channels, SIZE // info.stride, SIZE // info.stride)
 
-
-@per_config
-def test_parts_describe_the_net_and_the_config_is_left_alone(name: str) -> None:
-    before = copy.deepcopy(CONFIGS[name].to_dict())
-    net = meta(name)
-    assert CONFIGS[name].to_dict() == before
     parts = net.describe()
     described = [f"{module}.{key}" for part in parts for module in part["modules"] for key in state_keys(net, module)]
     assert sorted(described) == sorted(net.state_dict())
     assert [part["out_index"] for part in parts if part["out_index"] is not None] == list(range(len(net.out_indices)))
+
+
+@per_class
+def test_a_forward_gives_the_maps_that_the_metadata_name(kind: str) -> None:
+    net = meta(smallest(kind)).eval()
+    outputs = net(torch.empty(2, 3, SIZE, SIZE, device="meta"))
+    assert isinstance(outputs, tuple)
+    assert [out.shape[:2] for out in outputs] == [(2, channels) for channels in net.out_channels]
+    assert [(SIZE // out.shape[2], SIZE // out.shape[3]) for out in outputs] == [(s, s) for s in net.out_strides]
 
 
 @per_class
@@ -203,28 +209,35 @@ def test_every_trainable_parameter_gets_a_gradient(kind: str) -> None:
 
 
 @per_class_slowly
-@pytest.mark.parametrize("training", [False, True])
-def test_compiles_as_one_graph(kind: str, training: bool) -> None:
+def test_training_compiles_as_one_graph(kind: str) -> None:
+    equals_eager_in_one_graph(compilable(kind, frozen_stages=1, norm_eval=False).train())
+
+
+@pytest.mark.slow
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["ResNet", "GhostNet"])  # a frozen stage is in eval, in the test above
+def test_eval_compiles_as_one_graph(kind: str) -> None:
+    equals_eager_in_one_graph(compilable(kind).eval())
+
+
+def equals_eager_in_one_graph(net: Backbone) -> None:
     torch.compiler.reset()
-    net = tiny(kind, frozen_stages=1, norm_eval=False).train(training)
     x = torch.randn(2, 3, 64, 96)
-    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
-    with torch.set_grad_enabled(training):
-        state = copy.deepcopy(net.state_dict())
-        outputs = compiled(x)
-        moved = copy.deepcopy(net.state_dict())
-        net.load_state_dict(state)
-        for ours, eager in zip(outputs, net(x)):
-            torch.testing.assert_close(ours, eager, rtol=1e-4, atol=1e-4)
-        for key, value in net.state_dict().items():
-            torch.testing.assert_close(moved[key], value, rtol=1e-4, atol=1e-4, msg=key)
+    state = copy.deepcopy(net.state_dict())
+    outputs = torch.compile(net, fullgraph=True, backend="aot_eager")(x)
+    moved = copy.deepcopy(net.state_dict())
+    net.load_state_dict(state)
+    for ours, eager in zip(outputs, net(x)):
+        torch.testing.assert_close(ours, eager, rtol=1e-4, atol=1e-4)
+    for key, value in net.state_dict().items():
+        torch.testing.assert_close(moved[key], value, rtol=1e-4, atol=1e-4, msg=key)
 
 
 @dynamic_export
 @per_class_slowly
 def test_exports_with_dynamic_sizes(kind: str) -> None:
     training = kind in ("ResNet", "ResNeSt")
-    net = tiny(kind, frozen_stages=1, norm_eval=True).train(training)
+    net = compilable(kind, frozen_stages=1, norm_eval=True).train(training)
     dims = {0: torch.export.Dim("n", min=1), 2: torch.export.Dim("h", min=64), 3: torch.export.Dim("w", min=64)}
     program = torch.export.export(net, (torch.randn(2, 3, 96, 128),), dynamic_shapes=(dims,))
     x = torch.randn(3, 3, 65, 97)

@@ -184,8 +184,7 @@ def test_recomputed_blocks_give_the_same_gradients_for_less_memory(version: Any)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("version", ["v2", "v3"])
-@pytest.mark.parametrize("merge", [False, True])
+@pytest.mark.parametrize(("version", "merge"), [("v2", False), ("v3", False), ("v3", True)])
 def test_it_is_one_graph(version: Any, merge: bool) -> None:
     torch.compiler.reset()
     net = scrambled(GhostNet(0.5, version, out_indices=(1,), prune_stages=True)).eval()

@@ -18,6 +18,7 @@ from backbone_kit.backbones.branches import Fusion, Transition
 from backbone_kit.backbones.residual import BN, RELU, ResidualBlock
 
 from ..golden import cases, difference, fill, picture
+from ..undrawn import undrawn
 from .test_peers import randomized, relative_difference
 
 TYPES: dict[str, Any] = dict(conv_cfg=None, norm_cfg=BN, act_cfg=RELU)
@@ -44,7 +45,8 @@ def _golden() -> list[Any]:
 
 @pytest.mark.parametrize("case", _golden())
 def test_equals_openmmlab(case: dict[str, Any]) -> None:
-    net = build_backbone(from_openmmlab(case["cfg"], case["source"]))
+    with undrawn():
+        net = build_backbone(from_openmmlab(case["cfg"], case["source"]))
     assert {key: list(value.shape) for key, value in net.state_dict().items()} == case["keys"]
     assert list(net.state_dict()) == list(case["keys"])
     assert sorted(n for n, p in net.named_parameters() if not p.requires_grad) == case["frozen_params"]
@@ -65,7 +67,8 @@ def test_equals_openmmlab(case: dict[str, Any]) -> None:
 def test_equals_timm(name: str) -> None:
     """The branches, without the layers that lead from them to timm's classifier; the keys are the same."""
     peer = randomized(timm.create_model(name, features_only=True, feature_location="", out_indices=(1, 2, 3, 4)))
-    net = build_backbone(name)
+    with undrawn():
+        net = build_backbone(name)
     net.load_state_dict(peer.state_dict())
     x = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     assert relative_difference(net.eval()(x), peer(x)) < 1e-5

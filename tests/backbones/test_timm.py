@@ -13,6 +13,7 @@ from backbone_kit import build_backbone, list_backbones
 from backbone_kit.backbones import Backbone
 from backbone_kit.names import named_config
 
+from ..undrawn import undrawn
 from .test_peers import randomized, relative_difference
 
 RESNETS = timm.list_models(module="resnet", exclude_filters="*_pruned")
@@ -48,7 +49,8 @@ def test_every_resnet_of_timm_has_its_name() -> None:
 @torch.no_grad()
 def test_equals_timm(name: str) -> None:
     peer = randomized(timm.create_model(name, num_classes=0))
-    net = build_backbone(name)
+    with undrawn():
+        net = build_backbone(name)
     net.load_state_dict(renamed(peer.state_dict(), net))
     x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     levels = peer.forward_intermediates(x, intermediates_only=True)[1:]

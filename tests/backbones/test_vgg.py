@@ -15,6 +15,7 @@ from backbone_kit import ConfigError, build_backbone, from_openmmlab
 from backbone_kit.backbones import SSDVGG, VGG
 
 from ..golden import cases, difference, fill, picture
+from ..undrawn import undrawn
 from .test_peers import randomized, relative_difference
 
 NAMES = [f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")]
@@ -29,7 +30,8 @@ def pools(features: nn.Sequential) -> list[int]:
 @torch.no_grad()
 def test_equals_torchvision_at_every_pool(name: str) -> None:
     features = randomized(getattr(torchvision.models, name)(weights=None).features)
-    net = build_backbone(name).eval()
+    with undrawn():
+        net = build_backbone(name).eval()
     net.features.load_state_dict(features.state_dict())
     x = torch.randn(1, 3, 65, 97, generator=torch.Generator().manual_seed(1))
     theirs = [features[: end + 1](x) for end in pools(features)]
@@ -40,7 +42,8 @@ def test_equals_torchvision_at_every_pool(name: str) -> None:
 @torch.no_grad()
 def test_the_last_map_is_timms(name: str) -> None:
     peer = randomized(timm.create_model(name, num_classes=0))
-    net = build_backbone(name).eval()
+    with undrawn():
+        net = build_backbone(name).eval()
     net.load_state_dict({k: v for k, v in peer.state_dict().items() if k.startswith("features.")})
     x = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     assert relative_difference(net(x)[-1:], [peer.forward_features(x)]) < 1e-5
@@ -69,7 +72,8 @@ def as_mmpretrain(net: VGG) -> dict[str, str]:
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case['cfg']['type']}-{i}" for i, case in enumerate(CASES)])
 def test_equals_openmmlab(case: dict[str, Any]) -> None:
-    net = build_backbone(from_openmmlab(case["cfg"], case["source"]))
+    with undrawn():
+        net = build_backbone(from_openmmlab(case["cfg"], case["source"]))
     names = as_mmpretrain(net) if case["source"] == "mmpretrain" else {key: key for key in net.state_dict()}
     assert {old: list(net.state_dict()[new].shape) for old, new in names.items()} == case["keys"]
     assert list(names) == list(case["keys"])

@@ -70,6 +70,7 @@ def test_notes_are_no_wider_than_the_table(run):
     assert all(line.endswith(",") for line in notes[-1].splitlines()[:-1])
 
 
+@pytest.mark.slow
 def test_a_terminal_without_infinity(config):
     text = "type: ResNet\ndepth: 50\nplugins: [{cfg: {type: ContextBlock, ratio: 0.25}, position: after_conv3}]\n"
     command = [sys.executable, "tools/print_shapes.py", str(config(text))]
@@ -233,6 +234,7 @@ def test_a_bad_config_names_its_line(run, config):
     assert f"{path}:3: norm_evl" in run("shapes", path).err
 
 
+@pytest.mark.slow
 def test_the_tool_is_the_command_and_starts_without_slow_imports():
     """Each of these takes longer to import than the whole command may; PyTorch's own meta kernels would need them."""
     script = (
@@ -246,6 +248,7 @@ def test_the_tool_is_the_command_and_starts_without_slow_imports():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error():
     command = f"{sys.executable} tools/print_shapes.py configs/resnet/resnet18.yaml | true"
     done = subprocess.run(

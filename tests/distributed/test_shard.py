@@ -224,6 +224,7 @@ def averaged(start: list[float]) -> tuple[Tensor, Tensor, int]:
     return net[0].running_mean, net[0].running_var, int(net[0].num_batches_tracked)
 
 
+@pytest.mark.slow
 def test_statistics_are_the_mean_of_all_processes(run: Run) -> None:
     for mean, variance, count in run(averaged, [1.0, 5.0]):
         torch.testing.assert_close(mean, torch.full((2,), 3.0))

@@ -103,6 +103,7 @@ def test_a_relu_that_is_listened_to_is_called() -> None:
     assert heard == [True]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # torch's own forward mode
 @pytest.mark.parametrize("act", [None, nn.ReLU()])
 @pytest.mark.parametrize("shape", ["with_bias", "grouped", "dilated"])

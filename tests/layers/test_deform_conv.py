@@ -256,6 +256,7 @@ def test_layers_compile_whole_and_train() -> None:
     torch.testing.assert_close(compiled_gradient, net.conv_offset.weight.grad, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @dynamic_export
 @pytest.mark.parametrize("groups", [dict(), dict(groups=4, deform_groups=2)])
 def test_layers_export_for_any_size(groups: dict[str, int]) -> None:
@@ -266,6 +267,7 @@ def test_layers_export_for_any_size(groups: dict[str, int]) -> None:
     torch.testing.assert_close(program.module()(x), net(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @dynamic_export
 @pytest.mark.parametrize("kind", ["DCN", "DCNv2"])
 def test_layers_export_for_any_size_behind_strides(kind: str) -> None:

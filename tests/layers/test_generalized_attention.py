@@ -180,6 +180,7 @@ def test_arguments_that_cannot_work_are_refused(arguments: dict[str, Any], messa
         build_plugin_layer(dict(type="GeneralizedAttention", **arguments), in_channels=8)
 
 
+@pytest.mark.slow
 @dynamic_export
 @pytest.mark.parametrize("arguments", [dict(spatial_range=1), dict(attention_type="0010", q_stride=2)])
 def test_it_compiles_whole_trains_and_exports_for_any_size(arguments: dict[str, Any]) -> None:

@@ -145,6 +145,7 @@ def test_gradients(make):
     assert torch.autograd.gradcheck(lambda x, *_: layer(x), (x, *layer.parameters()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

@@ -122,6 +122,7 @@ def test_arguments_that_cannot_work_are_refused(arguments: dict[str, Any], messa
         NonLocal2d(8, **arguments)
 
 
+@pytest.mark.slow
 @dynamic_export
 @pytest.mark.parametrize("mode", MODES)
 def test_it_compiles_whole_trains_and_exports_for_any_size(mode: Mode) -> None:

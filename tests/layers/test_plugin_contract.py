@@ -67,6 +67,7 @@ def test_gradients_are_true(name: str) -> None:
     assert torch.autograd.gradcheck(function, (x, *parameters), fast_mode=True)
 
 
+@pytest.mark.slow
 @dynamic_export
 @every_plugin
 def test_it_compiles_whole_trains_and_exports_for_any_size(name: str) -> None:

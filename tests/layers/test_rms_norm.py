@@ -58,6 +58,7 @@ def test_gradients(kind: str) -> None:
     assert torch.autograd.gradcheck(lambda x, *_: net(x), (x, net.weight))
 
 
+@pytest.mark.slow
 @dynamic_export
 @BOTH
 def test_it_compiles_whole_trains_and_exports_for_any_size(kind: str) -> None:

@@ -162,6 +162,7 @@ def test_gradients():
     assert torch.autograd.gradcheck(lambda x, *_: layer(x), (x, layer.conv.weight, layer.fc1.weight, layer.fc2.bias))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("radix", [0, 1, 2])
 def test_compiles_and_exports(radix):
     layer = SplitAttentionConv2d(8, 8, 3, padding=1, radix=radix).eval()

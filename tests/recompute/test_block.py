@@ -55,6 +55,7 @@ def test_less_is_kept_for_backward(frozen_stages: int) -> None:
     assert recomputed < 0.6 * plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen_stages", [-1, 1])
 def test_compiled_it_is_one_graph_with_the_same_gradients(frozen_stages: int) -> None:
     torch.compiler.reset()
@@ -67,6 +68,7 @@ def test_compiled_it_is_one_graph_with_the_same_gradients(frozen_stages: int) ->
         torch.testing.assert_close(ours, value, rtol=1e-3, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning")
 @pytest.mark.parametrize("grad", [True, False])
 def test_tracing_and_exporting_take_the_blocks_as_they_are(grad: bool) -> None:

@@ -199,6 +199,7 @@ def test_of_a_resnet_with_batch_statistics_about_half_is_left() -> None:
     assert abs(held(9, "cheap") - held(5, "cheap") - (4 * 6 + 4) * planes) < 4 * small_ones
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recompute", ["cheap", {"budget_mb": 2}])
 def test_a_step_takes_less_at_its_peak_too(recompute: Any) -> None:
     """What is made again goes as soon as backward is done with it."""
@@ -221,6 +222,7 @@ def test_a_large_budget_has_nothing_run_again() -> None:
     assert again["plain"] == again["roomy"] == 0 < again["cheap"]
 
 
+@pytest.mark.slow
 def test_smaller_budgets_run_more_again() -> None:
     x = pictures()
     counts = [convolutions_in_backward(small(recompute={"budget_mb": mb}), x) for mb in (1.6, 1.1, 0.8, 0.55)]
@@ -329,6 +331,7 @@ def test_prepared_for_inference_it_is_the_same_net() -> None:
             torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning")
 @pytest.mark.parametrize("recompute", ["cheap", {"budget_mb": 0.001}])
 def test_tracing_exporting_and_no_gradients_take_the_net_as_it_is(recompute: Any) -> None:
@@ -345,6 +348,7 @@ def test_tracing_exporting_and_no_gradients_take_the_net_as_it_is(recompute: Any
             torch.testing.assert_close(out, reference)
 
 
+@pytest.mark.slow
 def test_compiled_the_compiler_makes_again_what_is_cheap() -> None:
     torch.compiler.reset()
     x = pictures()
