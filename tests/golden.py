@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ def cases(name: str) -> list[dict[str, Any]]:
 def fill(module: nn.Module, theirs: Mapping[str, str] | None = None) -> None:
     """Gives every tensor of the state dict the values that belong to its key, or to the key `theirs` has for it."""
     own, theirs = module.state_dict(), theirs or {}
-    values = {key: value_of(theirs.get(key, key), value.shape).to(value.dtype) for key, value in own.items()}
+    values = {key: value_of(theirs.get(key, key), tuple(value.shape)).to(value.dtype) for key, value in own.items()}
     module.load_state_dict(values)
 
 
-def value_of(key: str, shape: Sequence[int]) -> Tensor:
+@functools.lru_cache(maxsize=512)  # most cases are a ResNet-50
+def value_of(key: str, shape: tuple[int, ...]) -> Tensor:
     """The values that belong to a key."""
     noise = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
     fan_in = np.prod(shape[1:])

@@ -17,7 +17,7 @@ CASES = [case for case in cases("openmmlab_layouts") if case["cfg"]["type"] in B
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['source']}-{case['cfg']['type']}")
 def test_equal_to_openmmlab_and_named_back(case: dict[str, Any]) -> None:
     net = build_backbone(from_openmmlab(case["cfg"], source=case["source"]))
-    weights = {key: value_of(key, shape) for key, shape in case["keys"].items()}
+    weights = {key: value_of(key, tuple(shape)).clone() for key, shape in case["keys"].items()}
     report = load_checkpoint(net, weights)
     assert (report.missing, report.optional, report.new, report.unexpected) == ((), (), (), ())
     with torch.no_grad():
