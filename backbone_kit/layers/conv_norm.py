@@ -18,8 +18,8 @@ from .tracing import is_heard, is_traced
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)  # by exact type: what a subclass computes is not known
 # Weights of a filter for a pixel of its map; beyond that, more time goes into scaling than a norm takes.
 _PIXELS_PAY = 2
-# Values of a map; on a GPU, one that is smaller is there before Python has launched what folding adds.
-_LAUNCHES_PAY = 1 << 23
+# Values of a map; on a GPU, smaller ones gain less than launching takes that folding adds: docs/benchmarks/gpu.md.
+_LAUNCHES_PAY = 1 << 25
 
 
 class Chain(nn.Sequential):
