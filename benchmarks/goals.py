@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import nan
+from math import isnan, nan
 from typing import Any
 
 from .inference import ALONE, YARDSTICK
@@ -26,7 +26,8 @@ class Goal:
         met = self.reached >= self.limit if self.at_least else self.reached <= self.limit
         sign = "≥" if self.at_least else "≤"
         verdict = "yes" if met else f"no: {self.reason}" if self.reason else "no"
-        return f"| {self.name} | {sign} {self.limit:g} | {self.reached:.3g} | {verdict} |"
+        reached = "–" if isnan(self.reached) else f"{self.reached:.3g}"
+        return f"| {self.name} | {sign} {self.limit:g} | {reached} | {verdict} |"
 
 
 def goals(report: Mapping[str, Any]) -> list[str]:
