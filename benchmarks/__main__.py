@@ -50,6 +50,7 @@ def main() -> None:
     about = {"machine": machine(), "rounds": arguments.rounds}
     file = arguments.write / "report.json" if arguments.write else None
     report: dict[str, Any] = json.loads(file.read_text()) if arguments.parts and file and file.exists() else about
+    report["rounds"] = min(report["rounds"], arguments.rounds)
     for part in arguments.parts or PARTS:
         print(f"# {part}", flush=True)
         report[part] = PARTS[part](arguments.rounds, not arguments.eager)

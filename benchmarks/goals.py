@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isnan, nan
 from typing import Any
 
-from .inference import ALONE, YARDSTICK
+from .inference import ALONE, GFLOPS, YARDSTICK, YARDSTICK_GFLOPS
 
 BF16 = "prepared, bf16: times faster than the faster peer as built"
 
@@ -71,8 +71,7 @@ def _inference(rows: Mapping[str, Mapping[str, float]]) -> list[Goal]:
     """Ratios are medians of those within a round, to the first row, which is ours prepared."""
     took = {name: row["times the first"] for name, row in rows.items()}
     eager = min(took[peer] for peer in ("timm", "torchvision"))
-    at_rate = rows["ours, prepared"]["GFLOP/s"] * rows["ours, prepared"]["seconds"]
-    at_rate *= took[YARDSTICK] / (rows[YARDSTICK]["GFLOP/s"] * rows[YARDSTICK]["seconds"])
+    at_rate = took[YARDSTICK] * GFLOPS / YARDSTICK_GFLOPS
     bound = (
         f"its convolutions alone, packed, one after another, are {eager / took[ALONE]:.2f} times faster, all of it at "
         f"the rate of one convolution {eager / at_rate:.2f} times"

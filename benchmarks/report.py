@@ -39,8 +39,9 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines = [
         "# Side by side",
         "",
-        f"{described(report['machine'])}. Medians of {report['rounds']} interleaved rounds, fewer where a run is long; "
-        "'processor' is processor time, 'times the first' its ratio to the first row's within a round. Made by "
+        f"{described(report['machine'])}. Medians of {report['rounds']} or more interleaved rounds, fewer where a run "
+        "is long; a part may have been measured again later; 'processor' is processor time, 'times the first' its "
+        "ratio to the first row's within a round. Made by "
         "`python -m benchmarks`.",
     ]
     if table := goals(report):
