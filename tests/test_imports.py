@@ -39,7 +39,7 @@ FREE = {"adapters", "cli"}  # may import anything, and nobody imports them
 LADDER = [
     {"levels", "weights", "first_step", "types", "ranges", "anti_alias"},
     {"parts"},
-    {"base", "residual", "convs", "ghost_bottleneck"},
+    {"base", "residual", "convs", "ghost_bottleneck", "convnext_block"},
     {"blocks", "stem"},
     {"stage"},
     {"specs", "branches", "vgg_layers"},

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, TypedDict
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import ConfigError, located
-from ..layers import GRN, ActivationCfg, DropPath, build_activation_layer, build_conv_layer, build_norm_layer
+from ..layers import ActivationCfg
 from ..layers.channels import make_divisible
-from ..layers.tracing import channels_first
-from ..recompute import Recompute, recompute
+from ..recompute import Recompute
 from .base import BACKBONES, Backbone
+from .convnext_block import ConvNeXtBlock, build_act, build_conv, build_norm
 from .ranges import check_range, check_rate
 from .types import ConvCfg, NormCfg
 from .weights import InitCfg
@@ -161,7 +160,8 @@ class ConvNeXt(Backbone):
             layers: dict[str, nn.Module] = {}
             if stage:
                 layers[f"downsample_layers.{stage}"] = nn.Sequential(
-                    _norm(types, channels[stage - 1]), _conv(types, channels[stage - 1], channels[stage], 2, stride=2)
+                    build_norm(types, channels[stage - 1]),
+                    build_conv(types, channels[stage - 1], channels[stage], 2, stride=2),
                 )
             layers[f"stages.{stage}"] = nn.Sequential(
                 *(
@@ -181,7 +181,7 @@ class ConvNeXt(Backbone):
             out: dict[str, nn.Module] = {}
             is_last = stage == len(depths) - 1
             if stage in self.out_indices and (output_norm == "each" or (output_norm == "last" and is_last)):
-                out[f"norm{stage}"] = _norm(types, channels[stage])
+                out[f"norm{stage}"] = build_norm(types, channels[stage])
                 if gap_before_final_norm:
                     out = {f"gap{stage}": nn.AdaptiveAvgPool2d(1), **out, f"flatten{stage}": nn.Flatten()}
             stride = stem_patch_size * 2**stage
@@ -201,73 +201,6 @@ class ConvNeXt(Backbone):
                 layer.init_weights()  # type: ignore[operator]
 
 
-class ConvNeXtBlock(nn.Module):
-    """x + gamma · f(x), f = depthwise convolution, norm, 1x1 to four times the channels, activation, (GRN), 1x1 back.
-
-    Args:
-        channels: Channels C of the map.
-        kernel_size: Of the depthwise convolution.
-        use_grn: Whether there is a GRN.
-        drop_path: Probability that f(x) is dropped for a picture while training.
-        layer_scale_init_value: Start of gamma; 0: there is none.
-        with_cp: Whether the block is recomputed in backward.
-        conv_cfg, norm_cfg, act_cfg, linear_pw_conv: As `ConvNeXt` has them.
-
-    Source: arXiv 2201.03545, section 2 and figure 4; GRN: arXiv 2301.00808, figure 5.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        *,
-        kernel_size: int,
-        use_grn: bool,
-        drop_path: float,
-        layer_scale_init_value: float,
-        with_cp: bool,
-        **types: Any,
-    ) -> None:
-        super().__init__()
-        self.with_cp = with_cp
-        padding = kernel_size // 2
-        self.depthwise_conv = _conv(types, channels, channels, kernel_size, padding=padding, groups=channels)
-        self.norm = _norm(types, channels)
-        self.pointwise_conv1 = _pointwise(types, channels, 4 * channels)
-        self.act = _act(types)
-        self.grn = GRN(4 * channels) if use_grn else None
-        self.pointwise_conv2 = _pointwise(types, 4 * channels, channels)
-        self.layer_scale_init_value = layer_scale_init_value
-        self.gamma = nn.Parameter(torch.empty(channels)) if layer_scale_init_value else None
-        self.drop_path = DropPath(drop_path) if drop_path else None
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Gamma at its start."""
-        if self.gamma is not None:
-            nn.init.constant_(self.gamma, self.layer_scale_init_value)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, C, H, W) to the same shape."""
-        return recompute(self, self._sum, x) if self.with_cp else self._sum(x)
-
-    def _sum(self, x: Tensor) -> Tensor:
-        y = self.act(self.pointwise_conv1(self.norm(self.depthwise_conv(x))))
-        if self.grn is not None:
-            y = self.grn(y)
-        y = self.pointwise_conv2(y)
-        if self.drop_path is not None:
-            y = self.drop_path(y)
-        return x + y if self.gamma is None else torch.addcmul(x, y, self.gamma.view(-1, 1, 1))
-
-
-class PointwiseLinear(nn.Linear):
-    """A 1x1 convolution with the weights of a linear layer, (out, in); a map in channels_last is not copied."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, in_features, H, W) to (N, out_features, H, W)."""
-        return channels_first(super().forward(x.permute(0, 2, 3, 1)))
-
-
 def _checked(arch: Arch) -> tuple[tuple[int, ...], tuple[int, ...]]:
     depths, channels = tuple(arch["depths"]), tuple(arch["channels"])
     if not depths or len(depths) != len(channels):
@@ -281,31 +214,11 @@ def _checked(arch: Arch) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _stem(stem_type: StemType, in_channels: int, channels: int, patch: int, types: dict[str, Any]) -> nn.Sequential:
     if stem_type == "patch":
-        return nn.Sequential(_conv(types, in_channels, channels, patch, stride=patch), _norm(types, channels))
+        return nn.Sequential(build_conv(types, in_channels, channels, patch, stride=patch), build_norm(types, channels))
     middle = make_divisible(channels // 2) if stem_type == "overlap_tiered" else channels
     return nn.Sequential(
-        _conv(types, in_channels, middle, 3, stride=2, padding=1),
-        *([_act(types)] if stem_type == "overlap_act" else []),
-        _conv(types, middle, channels, 3, stride=2, padding=1),
-        _norm(types, channels),
+        build_conv(types, in_channels, middle, 3, stride=2, padding=1),
+        *([build_act(types)] if stem_type == "overlap_act" else []),
+        build_conv(types, middle, channels, 3, stride=2, padding=1),
+        build_norm(types, channels),
     )
-
-
-def _conv(types: dict[str, Any], *args: Any, **kwargs: Any) -> nn.Module:
-    with located("conv_cfg"):
-        return build_conv_layer(types["conv_cfg"], *args, **kwargs)
-
-
-def _norm(types: dict[str, Any], channels: int) -> nn.Module:
-    with located("norm_cfg"):
-        return build_norm_layer(types["norm_cfg"], channels)[1]
-
-
-def _act(types: dict[str, Any]) -> nn.Module:
-    with located("act_cfg"):
-        return build_activation_layer(types["act_cfg"])
-
-
-def _pointwise(types: dict[str, Any], in_channels: int, out_channels: int) -> nn.Module:
-    linear = types["linear_pw_conv"]
-    return PointwiseLinear(in_channels, out_channels) if linear else _conv(types, in_channels, out_channels, 1)

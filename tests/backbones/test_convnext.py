@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from backbone_kit import ConfigError, build_backbone, from_openmmlab, list_backbones
 from backbone_kit.backbones import Backbone
-from backbone_kit.backbones.convnext import ConvNeXt, ConvNeXtBlock
+from backbone_kit.backbones.convnext import ConvNeXt
+from backbone_kit.backbones.convnext_block import ConvNeXtBlock
 from backbone_kit.layers import LayerNorm2d
 from backbone_kit.names import named_config
 
