@@ -95,6 +95,7 @@ class ConvNeXt(Backbone):
           `gap_before_final_norm`, of (N, C).
 
     Examples:
+        >>> import torch
         >>> net = ConvNeXt('atto', out_indices=(0, 3), gap_before_final_norm=False).eval()
         >>> [tuple(f.shape) for f in net(torch.rand(1, 3, 64, 96))], net.out_strides
         ([(1, 40, 16, 24), (1, 320, 2, 3)], (4, 32))

@@ -87,6 +87,7 @@ def fold_preprocessing(target: nn.Module | Tensor, trained: Preprocessing, given
             one of three channels; or it standardises its weight, so that no scale can be moved into it.
 
     Examples:
+        >>> import torch
         >>> caffe = Preprocessing((103.53, 116.28, 123.675), (1.0, 1.0, 1.0), 'BGR')
         >>> rgb = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 'RGB', range=1)
         >>> fold_preprocessing(torch.ones(1, 3, 1, 1), trained=caffe, given=rgb).flatten()

@@ -36,6 +36,7 @@ class ClassifierHead(nn.Module):
         - Output: (N, num_classes); with `num_classes=0`, (N, num_features), or twice that for 'catavgmax'.
 
     Examples:
+        >>> import torch
         >>> from backbone_kit import build_backbone
         >>> net = ClassifierHead(build_backbone('resnet18'), num_classes=10)
         >>> net(torch.rand(2, 3, 64, 64)).shape

@@ -28,6 +28,7 @@ class Conv2dAdaptivePadding(nn.Conv2d):
     Source: TensorFlow, `tf.nn.convolution`, padding 'SAME'; MMCV has it under this name.
 
     Examples:
+        >>> import torch
         >>> layer = Conv2dAdaptivePadding(3, 8, kernel_size=3, stride=2)
         >>> layer(torch.ones(1, 3, 8, 7)).shape
         torch.Size([1, 8, 4, 4])

@@ -85,6 +85,7 @@ class DCN(_DeformConv):
     Source: Dai et al., Deformable Convolutional Networks, arXiv 1703.06211, section 2.1.
 
     Examples:
+        >>> import torch
         >>> DCN(8, 16, kernel_size=3, stride=2, padding=1)(torch.randn(2, 8, 9, 7)).shape
         torch.Size([2, 16, 5, 4])
     """
