@@ -13,7 +13,7 @@ from backbone_kit import build_backbone, list_backbones
 from backbone_kit.backbones import Backbone
 from backbone_kit.names import named_config
 
-from ..undrawn import undrawn
+from ..undrawn import cheaply, undrawn
 from .test_peers import randomized, relative_difference
 
 RESNETS = timm.list_models(module="resnet", exclude_filters="*_pruned")
@@ -48,7 +48,7 @@ def test_every_resnet_of_timm_has_its_name() -> None:
 @pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
 @torch.no_grad()
 def test_equals_timm(name: str) -> None:
-    peer = randomized(timm.create_model(name, num_classes=0))
+    peer = randomized(cheaply(timm.create_model, name, num_classes=0))
     with undrawn():
         net = build_backbone(name)
     net.load_state_dict(renamed(peer.state_dict(), net))
