@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
-from ..layers.conv_norm import run_layers
+from ..layers.conv_norm import Chain, run_layers
 from ..recompute import unit_ends
 from .levels import FeatureInfo, Part
 
@@ -80,13 +80,13 @@ class Parts(nn.Module):
             stride: Stride of its output in input pixels.
             out: Layers by name that its map goes through on its way out, and only there: a norm of each output, say.
             is_level: Whether its output is a level; False where `add_level` says what it gives instead.
-            blocks: How many blocks are stacked in it; None: the children of its last module.
+            blocks: How many blocks are stacked in it; None: those of its last module, where that is a Sequential, or 1.
         """
         if not self.feature_info:
             raise RuntimeError(f"add_stage({name!r}) comes before add_stem; a backbone begins with its stem")
         layers = _by_name(name, stage)
         if blocks is None:
-            blocks = len(list([*layers.values()][-1].children()))
+            blocks = len(_stacked([*layers.values()][-1])) or 1
         self.stage_names += (name,)
         self._add_part(name, layers, channels, stride, out=out, is_level=is_level, blocks=blocks)
 
@@ -115,7 +115,7 @@ class Parts(nn.Module):
         units: list[list[nn.Module]] = [[]]
         for part in self.parts:
             modules = [self.get_submodule(name) for name in part.modules]
-            blocks = list(modules[-1].children()) if modules else []
+            blocks = _stacked(modules[-1]) if modules else []
             if part.blocks and len(blocks) == part.blocks:
                 units += [[block] for block in blocks]
                 units[-len(blocks)] += modules[:-1]
@@ -176,3 +176,8 @@ class Parts(nn.Module):
 
 def _by_name(name: str, layers: Layers) -> Mapping[str, nn.Module]:
     return {name: layers} if isinstance(layers, nn.Module) else layers
+
+
+def _stacked(stage: nn.Module) -> list[nn.Module]:
+    """The blocks of a stage, where it is a stack of them."""
+    return list(stage) if isinstance(stage, nn.Sequential) and not isinstance(stage, Chain) else []

@@ -9,9 +9,11 @@ import torch
 import torchvision
 from torch import nn
 
+from backbone_kit import build_backbone
 from backbone_kit.backbones import Backbone, ResNet
 from backbone_kit.backbones.blocks import Bottleneck
-from backbone_kit.layers.conv_norm import add
+from backbone_kit.layers import ConvModule
+from backbone_kit.layers.conv_norm import Chain, add
 
 from .test_peers import LAYERS, randomized, relative_difference, served
 
@@ -158,6 +160,37 @@ def test_levels_that_are_not_needed_are_not_run_and_freeze_with_their_stage() ->
     assert all(p.requires_grad for p in Branched(frozen_stages=0).parameters())
     assert not any(p.requires_grad for p in Branched(frozen_stages=1).parameters())
     assert not Branched(frozen_stages=1).train().body[1].training
+
+
+class Modular(Backbone):
+    """Stages that are a layer of several parts, a stack of two, and a convolution with its norm."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(num_stages=3, **kwargs)
+        norm_cfg = {"type": "BN"}
+        self.add_stem(nn.Conv2d(3, 4, 1), channels=4, stride=1)
+        self.add_stage("layer", ConvModule(4, 4, 3, padding=1, norm_cfg=norm_cfg), channels=4, stride=1)
+        stack = nn.Sequential(*(ConvModule(4, 4, 1, norm_cfg=norm_cfg) for _ in range(2)))
+        self.add_stage("stack", stack, channels=4, stride=1)
+        self.add_stage("chain", Chain(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)), channels=4, stride=1)
+
+
+def names_of_units(net: Backbone) -> list[list[str]]:
+    names = {module: name for name, module in net.named_modules()}
+    return [[names[module] for module in unit] for unit in net.units()]
+
+
+def test_what_is_no_stack_of_blocks_is_one() -> None:
+    net = Modular()
+    assert [part["blocks"] for part in net.describe()] == [0, 1, 2, 1]
+    assert names_of_units(net) == [["stem"], ["layer"], ["stack.0"], ["stack.1"], ["chain"]]
+
+
+def test_as_many_transitions_as_modules_are_no_blocks() -> None:
+    with torch.device("meta"):
+        units = names_of_units(build_backbone("hrnet_w18"))
+    modules = [f"stage3.{i}.{name}" for i in range(4) for name in ("branches", "fuse_layers")]
+    assert units[3] == [*modules, "transition3"]
 
 
 def test_a_bias_of_a_convolution_starts_at_zero() -> None:
