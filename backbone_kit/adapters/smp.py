@@ -15,8 +15,9 @@ from ..errors import ConfigError
 def as_smp(backbone: Backbone, name: str = "backbone_kit") -> str:
     """Registers a backbone as an encoder: `smp.Unet(as_smp(backbone), encoder_weights=None)`.
 
-    All levels are used, whatever `out_indices` says. DeepLabV3+ and others that ask for an output stride need a
-    backbone that was built with it (`output_stride=16`). Where there is no map of stride 2, one of no channels is.
+    Levels of all strides are used, the last of each, whatever `out_indices` says. DeepLabV3+ and others that ask for
+    an output stride need a backbone that was built with it (`output_stride=16`). Where there is no map of stride 2, one
+    of no channels is.
 
     Args:
         backbone: What gives the maps; a model that is built with the name holds it, not a copy.

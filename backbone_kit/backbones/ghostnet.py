@@ -18,6 +18,7 @@ from ..errors import ConfigError, located
 from ..layers import ActivationCfg, build_activation_layer
 from ..layers.channels import make_divisible
 from ..layers.ghost import conv_norm
+from ..layers.ranges import check_positive
 from ..recompute import Recompute
 from .base import BACKBONES, Backbone
 from .ghost_bottleneck import GhostBottleneck
@@ -127,8 +128,7 @@ class GhostNet(Backbone):
             init_cfg=init_cfg,
         )
         check_range("in_channels", in_channels)
-        if width <= 0:
-            raise ConfigError(f"must be positive, got {width}", ("width",))
+        check_positive(width=width)
         if deploy and version != "v3":
             raise ConfigError(f"has no effect on {version!r}: only 'v3' has branches to merge", ("deploy",))
         types: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=BN if norm_cfg is None else norm_cfg)

@@ -70,7 +70,7 @@ def normalized_indices(out_indices: Sequence[int] | None, num_stages: int) -> tu
     for index in out_indices:
         if not -num_stages <= index < num_stages:
             hint = ""
-            if max(out_indices) == num_stages and min(out_indices) >= 0:
+            if num_stages <= 4 and max(out_indices) == num_stages and min(out_indices) >= 0:
                 shifted = tuple(i - 1 for i in out_indices if i > 0)
                 hint = f"; timm counts the stem as 0, so that its {tuple(out_indices)} is {shifted} here"
             there = f"the {num_stages} stages are 0 to {num_stages - 1}" if num_stages > 1 else "there is only 0"

@@ -16,6 +16,7 @@ from ..layers import ActivationCfg, SplitAttentionConv2d
 from ..layers.split_attention import BatchOfOne
 from .base import BACKBONES
 from .blocks import Bottleneck
+from .ranges import check_rate
 from .residual import PluginEntry, Style
 from .resnet import ResNet
 from .stage import build_downsample
@@ -111,8 +112,7 @@ class ResNeSt(ResNet):
             conv_cfg = {"type": "RFConv", "average_mode": rectify_avg}
         if dropblock_warmup and not dropblock_prob:
             raise ConfigError("has no effect without dropblock_prob", ("dropblock_warmup",))
-        if not 0 <= dropblock_prob < 1:
-            raise ConfigError(f"must be from 0 to less than 1, got {dropblock_prob}", ("dropblock_prob",))
+        check_rate("dropblock_prob", dropblock_prob)
         if base_width in (None, 4):
             base_width = None if groups == 1 else 4
         types: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)

@@ -17,6 +17,7 @@ from ..layers import ActivationCfg, DropPath, build_activation_layer, build_norm
 from ..layers.average_pool import CeilAvgPool2d, SameAvgPool2d
 from ..layers.channels import make_divisible
 from ..layers.conv_norm import conv_norm
+from ..layers.ranges import check_positive
 from ..recompute import Recompute, recompute
 from .base import BACKBONES, Backbone
 from .convs import build_conv
@@ -119,9 +120,7 @@ class ResNetV2(Backbone):
             for index, value in enumerate(values):
                 check_range(name, value, path=(index,))
         check_range("stem_channels", stem_channels, 8 if stem_type == "tiered" else 2)
-        for name, share in (("width_factor", width_factor), ("bottle_ratio", bottle_ratio)):
-            if share <= 0:
-                raise ConfigError(f"must be more than 0, got {share}", (name,))
+        check_positive(width_factor=width_factor, bottle_ratio=bottle_ratio)
         check_rate("drop_path_rate", drop_path_rate)
         types: dict[str, Any] = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg or BN, "act_cfg": act_cfg or RELU}
 

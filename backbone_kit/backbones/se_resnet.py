@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ..errors import ConfigError
+from ..layers.ranges import check_positive
 from .base import BACKBONES
 from .blocks import Bottleneck
 from .resnet import ResNet
@@ -28,8 +29,7 @@ class SEResNet(ResNet):
     settled: ClassVar[tuple[str, ...]] = ("attn_layer",)
 
     def __init__(self, depth: int, *, se_ratio: float = 16, **kwargs: Any) -> None:
-        if se_ratio <= 0:
-            raise ConfigError(f"must be positive, got {se_ratio}", ("se_ratio",))
+        check_positive(se_ratio=se_ratio)
         super().__init__(depth, attn_layer={"type": "SELayer", "ratio": se_ratio}, **kwargs)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbones import Backbone
+from ..backbones.ranges import check_rate
 from ..checkpoint import LoadReport, convert_state_dict, load_checkpoint, read_checkpoint
 from ..checkpoint.load import Source
 from ..errors import CheckpointError, ConfigError
@@ -47,8 +48,7 @@ class ClassifierHead(nn.Module):
         self, backbone: Backbone, num_classes: int = 1000, global_pool: GlobalPool = "avg", drop_rate: float = 0.0
     ) -> None:
         super().__init__()
-        if not 0 <= drop_rate < 1:
-            raise ConfigError(f"must be from 0 to less than 1, got {drop_rate}", ("drop_rate",))
+        check_rate("drop_rate", drop_rate)
         self.backbone = backbone
         self.num_features = backbone.out_channels[-1]
         self.drop_rate = drop_rate

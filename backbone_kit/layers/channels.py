@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import ConfigError
+from .ranges import check_positive
 
 
 def make_divisible(value: float, divisor: int = 8, round_limit: float = 0.9) -> int:
@@ -38,7 +38,5 @@ def reduced_channels(
     Raises:
         ConfigError: An argument is not positive.
     """
-    for name, value in (("rd_ratio", rd_ratio), ("rd_channels", rd_channels), ("rd_divisor", rd_divisor)):
-        if value is not None and value <= 0:
-            raise ConfigError(f"must be positive, got {value}", (name,))
+    check_positive(rd_ratio=rd_ratio, rd_channels=rd_channels, rd_divisor=rd_divisor)
     return make_divisible(channels * rd_ratio, rd_divisor, round_limit) if rd_channels is None else rd_channels

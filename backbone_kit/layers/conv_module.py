@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError, did_you_mean, located
 from ..signature import check_arguments, parameters
 from .activation import ACTIVATION_LAYERS, ActivationCfg, build_activation_layer
 from .conv import ConvCfg, build_conv_layer
@@ -76,29 +76,32 @@ class ConvModule(nn.Module):
         if padding_mode != "zeros":
             self.padding_layer = build_padding_layer({"type": padding_mode}, _sides(padding))
             children["conv"].append("padding_layer")
-        self.conv = build_conv_layer(
-            conv_cfg,
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding if padding_mode == "zeros" else 0,
-            dilation=dilation,
-            groups=groups,
-            bias=not norm_follows if bias == "auto" else bias,
-        )
+        with located(*(() if conv_cfg is None else ("conv_cfg",))):
+            self.conv = build_conv_layer(
+                conv_cfg,
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride=stride,
+                padding=padding if padding_mode == "zeros" else 0,
+                dilation=dilation,
+                groups=groups,
+                bias=not norm_follows if bias == "auto" else bias,
+            )
         children["conv"].append("conv")
         if padding_mode != "zeros" and isinstance(self.conv, (nn.Conv1d, nn.Conv3d, _ConvTransposeNd)):
             kind = type(self.conv).__name__
             raise ConfigError(f"must be 'zeros' for a {kind}, got {padding_mode!r}", ("padding_mode",))
         self.norm_name: str | None = None
         if norm_cfg is not None:
-            self.norm_name, norm = build_norm_layer(norm_cfg, out_channels if norm_follows else in_channels)
+            with located("norm_cfg"):
+                self.norm_name, norm = build_norm_layer(norm_cfg, out_channels if norm_follows else in_channels)
             self.add_module(self.norm_name, norm)
             children["norm"].append(self.norm_name)
         if act_cfg is not None and "act" in order:
             owns_input = order.index("conv") < order.index("act")
-            self.activate = build_activation_layer(_with_inplace(act_cfg, inplace) if owns_input else act_cfg)
+            with located("act_cfg"):
+                self.activate = build_activation_layer(_with_inplace(act_cfg, inplace) if owns_input else act_cfg)
             children["act"].append("activate")
         self._steps = [(step, name) for step in order for name in children[step]]
 

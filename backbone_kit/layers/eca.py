@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError, located
 from .activation import ActivationCfg, build_activation_layer
 from .plugin import PLUGIN_LAYERS
+from .ranges import check_positive
 from .se_layer import SIGMOID
 
 
@@ -42,8 +43,7 @@ class ECA(nn.Module):
         gate_cfg: ActivationCfg = SIGMOID,
     ) -> None:
         super().__init__()
-        if gamma <= 0:
-            raise ConfigError(f"must be positive, got {gamma}", ("gamma",))
+        check_positive(gamma=gamma)
         if kernel_size is None:
             kernel_size = max(int(abs(math.log2(in_channels) + beta) / gamma) | 1, 3)
         if kernel_size < 1 or kernel_size % 2 == 0:

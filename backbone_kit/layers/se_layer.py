@@ -14,6 +14,7 @@ from .channels import make_divisible, reduced_channels
 from .conv import ConvCfg
 from .conv_module import RELU, ConvModule
 from .plugin import PLUGIN_LAYERS
+from .ranges import check_positive
 
 SIGMOID: ActivationCfg = MappingProxyType({"type": "Sigmoid"})
 
@@ -54,9 +55,7 @@ class SELayer(nn.Module):
         act_cfg: ActivationCfg | Sequence[ActivationCfg] = (RELU, SIGMOID),
     ) -> None:
         super().__init__()
-        for name, value in (("squeeze_channels", squeeze_channels), ("ratio", ratio), ("divisor", divisor)):
-            if value is not None and value <= 0:
-                raise ConfigError(f"must be positive, got {value}", (name,))
+        check_positive(squeeze_channels=squeeze_channels, ratio=ratio, divisor=divisor)
         if squeeze_channels is None:
             squeeze_channels = make_divisible(in_channels // ratio, divisor)
         act, gate = _pair(act_cfg)

@@ -218,6 +218,7 @@ def test_the_types_of_layers_are_arguments() -> None:
     ("options", "message"),
     [
         ({"width": 0}, "width: GhostNet: must be positive, got 0"),
+        ({"width": float("nan")}, "width: GhostNet: must be finite, got nan"),
         ({"version": "v4"}, "version: must be 'v1' or 'v2' or 'v3', got 'v4'"),
         ({"deploy": True}, "deploy: GhostNet: has no effect on 'v1': only 'v3' has branches to merge"),
         ({"output_stride": 4}, "output_stride: must be 8 or 16 or 32, got 4"),

@@ -160,6 +160,8 @@ def test_spectral_norm_divides_by_the_largest_singular_value(x):
             r"norm_cfg.eqs: BatchNorm2d has no argument 'eqs'; did you mean 'eps'\?",
         ),
         (dict(conv_cfg=dict(type="ConvSW")), r"conv_cfg.type: unknown conv layer 'ConvSW'; did you mean 'ConvWS'\?"),
+        (dict(norm_cfg=dict(type="GN", num_groups=7)), "norm_cfg: .*num_channels must be divisible by num_groups"),
+        (dict(conv_cfg=dict(type="DCNv2", deform_groups=3)), "conv_cfg: .*deform_groups"),
         (dict(act_cfg=dict(type="RelU6")), r"act_cfg.type: .*did you mean 'ReLU6'\?"),
         (dict(bias="aut"), r"bias: must be 'auto', got 'aut'; did you mean 'auto'\?"),
         (dict(padding_mode="reflct"), r"padding_mode: .*unknown padding mode 'reflct'; did you mean 'reflect'\?"),
