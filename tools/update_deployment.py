@@ -1,8 +1,8 @@
 """Writes docs/deployment.md and docs/deployment.json: one small net of every class compiled, exported and rounded.
 
-`python tools/update_deployment.py` measures what is new; `python tools/update_deployment.py 'ResN*'` measures those
-rows again. A class takes some minutes, most of them int8's and inductor's. It needs the extra `test`, a C++ compiler
-and `pip install torchao`.
+`python tools/update_deployment.py 'ResN*'` measures those rows; without a pattern, those that are new or were measured
+with other versions. A class takes about ten minutes, most of them int8's and inductor's. It needs the extra `test`, a
+C++ compiler and `pip install torchao`.
 """
 
 from __future__ import annotations
@@ -270,14 +270,12 @@ HEADINGS = {
 }
 
 
-def rendered(data: Mapping[str, Any]) -> str:
+def rendered(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """The page."""
-    rows: Mapping[str, Mapping[str, Any]] = data["rows"]
-    versions = ", ".join(f"{name} {number}" for name, number in data["versions"].items())
-    lines = [INTRODUCTION, f"Measured with {versions}."]
+    lines = [INTRODUCTION, *measured_with(rows)]
     for text, columns in TABLES.items():
         lines += [text.format(half=HALF), *table(("class", "net", *(HEADINGS.get(c, c) for c in columns)))]
-        for name in sorted(BACKBONES):
+        for name in sorted(rows.keys() & set(BACKBONES)):
             lines.append(line(name, f"`{smallest(name)}`", *(shown(rows[name][column]) for column in columns)))
     lines += [OPERATORS, *table(("class or layer", *(HEADINGS[column] for column in FILES), "operators"))]
     for name, row in rows.items():
@@ -287,9 +285,16 @@ def rendered(data: Mapping[str, Any]) -> str:
         f"- {name}, {HEADINGS.get(column, column)}: {value}"
         for name, row in rows.items()
         for column, value in row.items()
-        if isinstance(value, str)
+        if isinstance(value, str) and column != "versions"
     ]
     return "\n".join([*lines, "", "## What does not work", "", *(reasons or ["Nothing of the above."]), ""])
+
+
+def measured_with(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Which versions most rows were measured with, and which rows with others."""
+    (usual, _), *others = Counter(row["versions"] for row in rows.values()).most_common()
+    exceptions = [f"{', '.join(n for n in rows if rows[n]['versions'] == v)}: with {v}." for v, _ in others]
+    return [f"Measured with {usual}.", *exceptions]
 
 
 def table(columns: Sequence[str]) -> list[str]:
@@ -308,20 +313,22 @@ def shown(value: Cell) -> str:
 
 
 def main(pattern: str) -> None:
-    """Measures what is asked for or new, and writes data and page."""
-    data: dict[str, Any] = {"versions": {name: version(name) for name in PACKAGES}, "rows": {}}
-    before: dict[str, Any] = json.loads(DATA.read_text()) if DATA.exists() else data
-    known = before["rows"] if before["versions"] == data["versions"] else {}
-    rows = data["rows"] = {
-        name: {} if pattern and fnmatch.fnmatch(name, pattern) else known.get(name, {}) for name in subjects()
-    }
+    """Measures the rows that are asked for or, where none are, what is new or was measured with other versions."""
+    before: dict[str, dict[str, Any]] = json.loads(DATA.read_text()) if DATA.exists() else {}
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    rows: dict[str, dict[str, Any]] = {}
+    for name in subjects():
+        found = before.get(name, {})
+        again = fnmatch.fnmatch(name, pattern) if pattern else found.get("versions") != versions
+        if again or found:
+            rows[name] = {"versions": versions} if again else found
     for column in COLUMNS:
-        for name, make in subjects().items():
-            if column not in rows[name] and (name in BACKBONES or column in FILES):
-                rows[name].update(cells(column, drawn(make())))
-                print(name, column, rows[name][column], flush=True)
-                DATA.write_text(json.dumps(data, indent=1) + "\n")
-    PAGE.write_text(rendered(data))
+        for name, row in rows.items():
+            if column not in row and (name in BACKBONES or column in FILES):
+                row.update(cells(column, drawn(subjects()[name]())))
+                print(name, column, row[column], flush=True)
+                DATA.write_text(json.dumps(rows, indent=1) + "\n")
+    PAGE.write_text(rendered(rows))
 
 
 if __name__ == "__main__":

@@ -67,7 +67,10 @@ def parity(name: str) -> dict[str, Any]:
         found = compare(name)
         if found:
             return found
-    raise LookupError(f"{name} has no origin to be compared with; say in WITHOUT_ORIGIN what checks its numbers")
+    raise LookupError(
+        f"{name} has no origin to be compared with: give it the name that timm has for it, put its origin together in "
+        "tests/composed.py, or carry golden figures of a net of its layers in tests/data"
+    )
 
 
 def with_composed(name: str) -> dict[str, Any] | None:
@@ -274,6 +277,7 @@ def main(patterns: list[str]) -> None:
     rows: dict[str, dict[str, Any]] = json.loads(DATA.read_text()) if DATA.exists() else {}
     names = list_backbones()
     rows = {name: rows[name] for name in names if name in rows}
+    failed = []
     for name in names:
         if not (any(fnmatch.fnmatch(name, pattern) for pattern in patterns) if patterns else name not in rows):
             continue
@@ -282,10 +286,13 @@ def main(patterns: list[str]) -> None:
                 rows[name] = {**facts(name), **parity(name), **(accuracy(name) or {})}
         except Exception as error:  # one that fails is said, and the others are measured
             print(f"{name}: {type(error).__name__}: {error}", flush=True)
+            failed.append(name)
             continue
         print(f"{name}: {rows[name]['difference']} against {rows[name]['against']}", flush=True)
         DATA.write_text("{\n" + ",\n".join(f"{json.dumps(n)}: {json.dumps(rows[n])}" for n in sorted(rows)) + "\n}\n")
     PAGE.write_text(rendered(dict(sorted(rows.items()))))
+    if failed:
+        sys.exit(f"not measured: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -29,8 +29,9 @@ def refusal(report: LoadReport, own: Mapping[str, Tensor], strict: bool, there: 
     if report.missing or not report.matched:
         return (
             f"serves {len(report.matched)} of the model's {report.needed} keys under the prefix {report.prefix!r}; "
-            f"missing: {few(report.missing)}; it has: {few(there)}. Is this the checkpoint of that net? For another "
-            "prefix, pass prefix='...'; to keep what the model has where a few are missing, strict=False"
+            f"missing: {few(report.missing)}; it has: {few(there)}. Is this the checkpoint of that net, in one of its "
+            "layouts (docs/checkpoints.md)? For another prefix, pass prefix='...'; to keep what the model has where a "
+            "few are missing, strict=False"
         )
     if report.unexpected:
         return (
