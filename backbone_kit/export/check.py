@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError
 from .backbone import Exported, pictures
 from .formats import FORMATS, explained, need, quiet
 
 # Of a map's largest value: more than runtimes differ by, less than a wrong operator does.
-TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2}
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,19 @@ def check_export(exported: Exported, *, tolerance: float | None = None) -> list[
 
     Args:
         exported: What `export_backbone` returned.
-        tolerance: How far a value may be off, in units of the map's largest; None: 1e-4 in float32, 2e-2 in float16,
-            1e-9 in float64.
+        tolerance: How far a value may be off, in units of the map's largest; None: 1e-9 in float64, 1e-4 in
+            float32, 2e-2 in float16, 1e-1 in bfloat16.
 
     Returns:
         For each batch of pictures and each map how far it is off.
 
     Raises:
+        ConfigError: The tolerance is no finite number from 0 on.
         ModuleNotFoundError: The runtime is not installed.
         RuntimeError: The runtime cannot load or run the file, or the file gives other maps than it says.
     """
+    if tolerance is not None and not 0 <= tolerance < math.inf:
+        raise ConfigError(f"must be 0 or more, and finite, got {tolerance}", ("tolerance",))
     form = FORMATS[exported.format]
     need([form.runtime], f"checking format {exported.format!r}")
     with torch.no_grad(), quiet():

@@ -219,6 +219,20 @@ def test_wrong_arguments_are_refused_before_anything_is_written(options: dict[st
     assert str(refused.value).startswith(message)
 
 
+@pytest.mark.parametrize("tolerance", [float("nan"), -1, float("inf")])
+def test_a_tolerance_is_a_number_from_0_on(tolerance: float) -> None:
+    with pytest.raises(ConfigError, match=f"tolerance: must be 0 or more, and finite, got {tolerance}"):
+        check_export(None, tolerance=tolerance)  # type: ignore[arg-type]
+
+
+def test_a_net_in_bfloat16_has_a_tolerance(tmp_path: Path) -> None:
+    result = exported(tmp_path, "export", net().bfloat16(), fixed=("batch", "size"))
+    assert all(row.passes for row in check_export(result))
+    with torch.no_grad():
+        result.reference.layer2[0].conv1.weight.mul_(2)
+    assert [row.passes for row in check_export(result)] == [True, False]
+
+
 def test_what_is_missing_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ModuleNotFoundError, match=r"'openvino' needs openvino: pip install 'backbone-kit\[export\]'"):
