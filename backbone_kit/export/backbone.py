@@ -33,7 +33,7 @@ class Port:
     Attributes:
         name: 'images', or a map's: its level and its stride, as in 'layer2_stride8'.
         dtype: Of its values.
-        shape: Sizes; 'N', 'H', 'W' or 'H/8' where any will do.
+        shape: Sizes; 'N', 'H', 'W' or 'H/8' where any will do, '3N' where three branches give a map each.
     """
 
     name: str
@@ -140,7 +140,7 @@ def export_backbone(
             FORMATS[format].write(Task(program, written, axes, outputs, opset))
         files = tuple(path.parent / file.name for file in sorted(written.parent.iterdir()))
     ports = [
-        Port(output, y.dtype, _shape(y, axes, level.stride))
+        Port(output, y.dtype, _shape(y, axes, level.stride, len(y) // len(example)))
         for output, y, level in zip(outputs, maps, levels, strict=True)
     ]
     return Exported(
@@ -214,7 +214,8 @@ def _any(axes: Mapping[int, str]) -> str:
     return f"any {', '.join(axes.values())}" if axes else "a fixed size"
 
 
-def _shape(x: Tensor, axes: Mapping[int, str], stride: int = 1) -> tuple[int | str, ...]:
-    """A tensor's shape with the names of axes that may have any size."""
-    divided = f"/{stride}" if stride > 1 else ""
-    return tuple(f"{axes[axis]}{divided if axis else ''}" if axis in axes else n for axis, n in enumerate(x.shape))
+def _shape(x: Tensor, axes: Mapping[int, str], stride: int = 1, times: int = 1) -> tuple[int | str, ...]:
+    """A tensor's shape with the names of axes that may have any size; N is a picture's `times`."""
+    before, behind = (f"{times}" if times > 1 else ""), (f"/{stride}" if stride > 1 else "")
+    names = {axis: f"{name}{behind}" if axis else f"{before}{name}" for axis, name in axes.items()}
+    return tuple(names.get(axis, n) for axis, n in enumerate(x.shape))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from backbone_kit import ConfigError, Preprocessing
-from backbone_kit.backbones import VGG, Backbone, ResNet
+from backbone_kit.backbones import VGG, Backbone, ResNet, TridentResNet
 from backbone_kit.export import FORMATS, check_export, export_backbone
 from backbone_kit.export.normalize import Normalize
 
@@ -231,6 +231,16 @@ def test_a_net_in_bfloat16_has_a_tolerance(tmp_path: Path) -> None:
     with torch.no_grad():
         result.reference.layer2[0].conv1.weight.mul_(2)
     assert [row.passes for row in check_export(result)] == [True, False]
+
+
+@dynamic_export
+@pytest.mark.parametrize(("branch", "pictures"), [(-1, "3N"), (1, "N")])
+def test_maps_of_several_branches_say_so(branch: int, pictures: str, tmp_path: Path) -> None:
+    options = dict(num_branch=3, trident_dilations=(1, 2, 3), layers=(1, 1, 1), base_channels=4)
+    backbone = TridentResNet(50, test_branch_idx=branch, **options)
+    result = exported(tmp_path, "export", backbone, fixed=("size",))
+    assert [port.shape[0] for port in result.maps] == ["N", "N", pictures]
+    assert result.maps[2].shape[1:] == (64, 2, 3)
 
 
 def test_what_is_missing_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
