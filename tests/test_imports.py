@@ -31,7 +31,7 @@ ALLOWED = {
     "distributed": {"backbones", "checkpoint", "errors"},
     "analysis": set(),
     "optimize": {"backbones", "errors", "layers"},
-    "export": {"backbones", "checkpoint", "errors", "optimize"},
+    "export": {"backbones", "checkpoint", "errors", "optimize", "signature"},
 }
 FREE = {"adapters", "cli"}  # may import anything, and nobody imports them
 

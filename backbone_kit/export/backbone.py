@@ -18,7 +18,8 @@ from ..backbones.base import Backbone
 from ..checkpoint.preprocessing import Preprocessing
 from ..errors import ConfigError, did_you_mean
 from ..optimize.prepare import merge_layers
-from .files import appearing
+from ..signature import check_arguments, check_value
+from .files import appearing, check_place
 from .formats import FORMATS, INPUT, Task, explained, need, quiet
 from .normalize import Normalize
 
@@ -93,10 +94,11 @@ def export_backbone(
             `torch._inductor.aoti_load_package`.
         size: (H, W) in pixels of the pictures that the backbone is traced with.
         batch: How many of them there are; None: 1 where the batch is fixed, else 2, the least that torch does not take
-            for a constant.
+            for a constant, and the least that is allowed.
         fixed: What the file takes only as it was traced: 'batch', 'size', or both. Otherwise it takes any N, and any H
             and W from `smallest` on.
-        smallest: In pixels; None: twice the largest stride, because torch takes a map of one pixel for a constant.
+        smallest: In pixels, more than the largest stride; None: twice that stride, because torch takes a map of one
+            pixel for a constant. Where all layers round up, less does.
         preprocessing: How pictures were prepared for the weights; the file then does that itself, and takes pixels as
             uint8, from 0 to 255, in RGB. None: it takes what the backbone takes.
         opset: The version of ONNX's operators; None: the exporter's own.
@@ -104,29 +106,28 @@ def export_backbone(
     Raises:
         ConfigError: An argument is out of range, contradicts another, or does not fit the format or the backbone.
         ModuleNotFoundError: What writes the format is not installed.
-        FileNotFoundError: The folder of `path` is not there.
+        OSError: The folder of `path` is not there, or nothing can be written to it.
         RuntimeError: The backbone cannot be exported in this way; the message has the reason.
     """
     path = Path(path)
-    _check_arguments(path, format, size, batch, fixed, smallest, opset)
-    need(FORMATS[format].packages, f"format {format!r}")
+    check_request(path, format, size=size, batch=batch, fixed=fixed, smallest=smallest, opset=opset)
+    if not isinstance(backbone, Backbone):
+        raise ConfigError(
+            f"must be a Backbone, as build_backbone() gives it, got a {type(backbone).__name__}", ("backbone",)
+        )
     name = type(backbone).__name__
     net = copy.deepcopy(backbone).eval().requires_grad_(False)
     reference = _prepared(net, preprocessing)
     levels = [net.feature_info[index + 1] for index in net.out_indices]
-    if smallest is None and "size" not in fixed:
-        smallest = 2 * max(level.stride for level in net.feature_info[: max(net.out_indices) + 2])
-    if smallest is not None and min(size) < smallest:
-        raise ConfigError(
-            f"must be at least {smallest} x {smallest} where any size from there on is taken, got "
-            f"{size[0]} x {size[1]}; a fixed size may be smaller",
-            ("size",),
-        )
+    stride = max(level.stride for level in net.feature_info[: max(net.out_indices) + 2])
+    smallest = None if "size" in fixed else _smallest(smallest, size, stride)
     axes = {**({} if "batch" in fixed else {0: "N"}), **({} if "size" in fixed else {2: "H", 3: "W"})}
     dims = {axis: Dim(letter, min=smallest if axis else 1) for axis, letter in axes.items()}
-    shape = (batch or 1 if "batch" in fixed else max(2, batch or 2), *size)
+    shape = (batch or (1 if "batch" in fixed else 2), *size)
     example = pictures(net, shape, pixels=preprocessing is not None)
     cure = "; with more of it fixed, it may" if axes else ""
+    if smallest is not None and smallest < 2 * stride:
+        cure = f"; with smallest at {2 * stride}, twice the largest stride, and not at {smallest}, it may"
     outputs = [f"{level.name}_stride{level.stride}" for level in levels]
     with torch.no_grad(), quiet(), appearing(path) as written:
         with explained(f"{name} cannot run on {size[0]}x{size[1]} pixels"):
@@ -172,37 +173,76 @@ def pictures(net: nn.Module, shape: Sequence[int], *, pixels: bool = False) -> T
     return torch.randn(batch, conv.in_channels, *size, generator=generator).to(conv.weight)
 
 
-def _check_arguments(
+def check_request(
     path: Path,
-    format: str,
+    format: Kind,
+    *,
     size: Sequence[int],
     batch: int | None,
-    fixed: Collection[str],
+    fixed: Collection[Extent],
     smallest: int | None,
     opset: int | None,
 ) -> None:
+    """Refuses what is wrong whatever the backbone: before one is built, before anything is written.
+
+    Raises:
+        ConfigError, ModuleNotFoundError, OSError: As `export_backbone` does.
+    """
     if format not in FORMATS:
         raise ConfigError(
             f"must be one of {', '.join(FORMATS)}, got {format!r}{did_you_mean(format, FORMATS)}", ("format",)
         )
     if path.suffix != FORMATS[format].suffix:
         raise ConfigError(f"must end with {FORMATS[format].suffix} for format {format!r}, got {str(path)!r}", ("path",))
+    numbers = dict(batch=batch, smallest=smallest, opset=opset)
+    problems = check_arguments(export_backbone, numbers, supplied=("backbone", "path", "format"))
+    if problems:
+        raise ConfigError(problems)
+    if isinstance(fixed, str) or not {*fixed} <= {"batch", "size"}:
+        raise ConfigError(f"must hold 'batch', 'size' or both, got {fixed!r}", ("fixed",))
     if smallest is not None and "size" in fixed:
         raise ConfigError("is for files that take any size, and fixed has 'size'", ("smallest",))
     if opset is not None and format != "onnx":
         raise ConfigError(f"is for format 'onnx' alone, not {format!r}", ("opset",))
-    if len(size) != 2 or min(size) < 1:
-        raise ConfigError(f"must be H and W in pixels, got {size!r}", ("size",))
+    if check_value(size, Sequence[int], ()) or len(size) != 2 or min(size) < 1:
+        raise ConfigError(f"must be H and W in pixels, such as (224, 224), got {size!r}", ("size",))
     if batch is not None and batch < 1:
         raise ConfigError(f"must be at least 1, got {batch}", ("batch",))
-    if isinstance(fixed, str) or not {*fixed} <= {"batch", "size"}:
-        raise ConfigError(f"must hold 'batch', 'size' or both, got {fixed!r}", ("fixed",))
+    if batch == 1 and "batch" not in fixed:
+        raise ConfigError(
+            "must be at least 2 where any batch is taken, got 1, which torch takes for a constant; "
+            "a fixed batch may be 1",
+            ("batch",),
+        )
+    need(FORMATS[format].packages, f"format {format!r}")
+    check_place(path)
+
+
+def _smallest(smallest: int | None, size: Sequence[int], stride: int) -> int:
+    """The least H and W of a file for any size, where the largest stride is `stride`."""
+    if smallest is None:
+        smallest = 2 * stride
+    if smallest <= stride:
+        raise ConfigError(
+            f"must be more than {stride}, the largest stride, got {smallest}: torch takes a map of one pixel for a "
+            f"constant; {2 * stride} does for every net",
+            ("smallest",),
+        )
+    if min(size) < smallest:
+        raise ConfigError(
+            f"must be at least {smallest} x {smallest} where any size from there on is taken, got "
+            f"{size[0]} x {size[1]}; a fixed size may be smaller",
+            ("size",),
+        )
+    return smallest
 
 
 def _prepared(net: nn.Module, preprocessing: Preprocessing | None) -> nn.Module:
     """The net behind what prepares its pictures."""
     if preprocessing is None:
         return net
+    if not isinstance(preprocessing, Preprocessing):
+        raise ConfigError(f"must be a Preprocessing or None, got a {type(preprocessing).__name__}", ("preprocessing",))
     conv = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
     if conv.in_channels != 3:
         raise ConfigError(f"is for pictures of 3 channels, the backbone takes {conv.in_channels}", ("preprocessing",))

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from ..errors import ConfigError
+
 INPUT = "images"
 Run = Callable[[Tensor], Sequence[Tensor]]
 
@@ -67,7 +69,10 @@ def _write_onnx(task: Task) -> None:
     assert onnx is not None
     written = onnx.model.opset_imports[""]
     if task.opset not in (None, written):  # what cannot be converted is left as it was, and said in the log alone
-        raise ValueError(f"it becomes opset {written}, which cannot be converted to {task.opset}")
+        cure = f"leave it out, or take one nearer to {written}"
+        raise ConfigError(
+            f"the net becomes opset {written}, which cannot be converted to {task.opset}; {cure}", ("opset",)
+        )
     onnx.save(task.path)
 
 
@@ -143,10 +148,12 @@ def explained(what: str, cure: str = "") -> Iterator[None]:
     """Says what could not be done, with the first line of the reason, and what to try.
 
     Raises:
-        RuntimeError: The block raised any error.
+        RuntimeError: The block raised any error but a ConfigError, which names its own cure.
     """
     try:
         yield
+    except ConfigError:
+        raise
     except Exception as error:  # of exporters and runtimes, which have many kinds
         reason = (str(error).strip() or "no message").splitlines()[0]
         raise RuntimeError(f"{what}: {type(error).__name__}: {reason}{cure}") from error

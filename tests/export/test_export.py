@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import errno
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +139,7 @@ def test_onnx_says_what_it_takes_in_the_opset_that_is_asked_for(tmp_path: Path) 
     assert images.name == "images"
     assert tensor.elem_type == onnx.TensorProto.FLOAT16
     assert [dim.dim_param or dim.dim_value for dim in tensor.shape.dim] == ["N", 3, 32, 48]
-    with pytest.raises(RuntimeError, match=r"does not become onnx: .*opset 18, which cannot be converted to 3"):
+    with pytest.raises(ConfigError, match=r"^opset: the net becomes opset 18, .* to 3; leave it out, or take"):
         exported(tmp_path, "onnx", opset=3)
     assert onnx.load(tmp_path / "net.onnx") == model
 
@@ -201,22 +203,45 @@ def test_nets_that_cannot_be_exported_say_why(tmp_path: Path) -> None:
         ({"format": "onix"}, "format: must be one of onnx, openvino, export, aoti, got 'onix'; did you mean 'onnx'?"),
         ({"format": "openvino"}, "path: must end with .xml for format 'openvino', got 'net.pt2'"),
         ({"opset": 18}, "opset: is for format 'onnx' alone, not 'export'"),
-        ({"size": (32, 0)}, "size: must be H and W in pixels, got (32, 0)"),
+        ({"size": (32, 0)}, "size: must be H and W in pixels, such as (224, 224), got (32, 0)"),
+        ({"size": 224}, "size: must be H and W in pixels, such as (224, 224), got 224"),
+        ({"size": (32.0, 48)}, "size: must be H and W in pixels, such as (224, 224), got (32.0, 48)"),
         ({"batch": 0}, "batch: must be at least 1, got 0"),
+        ({"batch": 1}, "batch: must be at least 2 where any batch is taken, got 1, which torch takes for a constant"),
+        ({"batch": "2"}, "batch: must be an int or None, got '2' (str)"),
+        ({"format": "onnx", "path": "net.onnx", "opset": "18"}, "opset: must be an int or None, got '18' (str)"),
         ({"fixed": ("width",)}, "fixed: must hold 'batch', 'size' or both, got ('width',)"),
         (
             {"size": (15, 64)},
             "size: must be at least 16 x 16 where any size from there on is taken, got 15 x 64",
         ),
         ({"size": (40, 64), "smallest": 48}, "size: must be at least 48 x 48 where any size"),
+        ({"smallest": 8}, "smallest: must be more than 8, the largest stride, got 8: torch takes a map"),
         ({"fixed": ("size",), "smallest": 48}, "smallest: is for files that take any size"),
+        ({"preprocessing": {"mean": (0, 0, 0)}}, "preprocessing: must be a Preprocessing or None, got a dict"),
+        ({"backbone": None}, "backbone: must be a Backbone, as build_backbone() gives it, got a NoneType"),
+        ({"backbone": nn.Flatten()}, "backbone: must be a Backbone, as build_backbone() gives it, got a Flatten"),
         ({"preprocessing": CAFFE}, "preprocessing: is for pictures of 3 channels, the backbone takes 4"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_written(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        export_backbone(net(in_channels=4), "net.pt2", **{"format": "export", **options})
+        export_backbone(**{"backbone": net(in_channels=4), "path": "net.pt2", "format": "export", **options})
     assert str(refused.value).startswith(message)
+
+
+def test_a_place_that_cannot_be_written_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.pt2").mkdir()
+    with pytest.raises(ConfigError, match=r"path: must name a file, got the folder '.*/net\.pt2'"):
+        exported(tmp_path, "export")
+
+    def refused(dir: Path, prefix: str) -> Any:
+        raise OSError(errno.EPERM, "Operation not permitted", f"{dir}/{prefix}lv958vk4")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refused)
+    with pytest.raises(PermissionError, match="cannot be written: Operation not permitted") as error:
+        export_backbone(net(), tmp_path / "b.pt2", "export")
+    assert error.value.filename == str(tmp_path / "b.pt2")
 
 
 @pytest.mark.parametrize("tolerance", [float("nan"), -1, float("inf")])
@@ -241,6 +266,14 @@ def test_maps_of_several_branches_say_so(branch: int, pictures: str, tmp_path: P
     result = exported(tmp_path, "export", backbone, fixed=("size",))
     assert [port.shape[0] for port in result.maps] == ["N", "N", pictures]
     assert result.maps[2].shape[1:] == (64, 2, 3)
+
+
+@dynamic_export
+def test_less_than_twice_the_stride_does_where_layers_round_up(tmp_path: Path) -> None:
+    assert exported(tmp_path, "export", smallest=9).smallest == 9
+    cure = "; with smallest at 64, twice the largest stride, and not at 40, it may"
+    with pytest.raises(RuntimeError, match=cure):
+        export_backbone(VGG(11), tmp_path / "net.pt2", "export", size=(64, 72), smallest=40)
 
 
 def test_what_is_missing_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
