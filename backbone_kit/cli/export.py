@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ConfigError, Problem
 from .parser import CommandError, add_config_arguments, add_format_arguments, file_name, pixels, read_config
 from .table import Table, print_json, print_table
 from .text import human
@@ -44,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("H", "W"),
         help="pixels of the pictures that it is traced and checked with (default: 224 224)",
     )
-    parser.add_argument("--batch", type=_count, metavar="N", help="how many of them (default: 1 if fixed, else 2)")
+    parser.add_argument(
+        "--batch", type=_count, metavar="N", help="how many of them (default: 1 if fixed, else 2, which is the least)"
+    )
     parser.add_argument(
         "--fixed",
         nargs="*",
@@ -55,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--smallest",
         type=pixels,
         metavar="PIXELS",
-        help="least H and W of any size (default: twice the largest stride)",
+        help="least H and W of any size, more than the largest stride (default: twice that)",
     )
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="(default: float32)")
     parser.add_argument("--opset", type=_count, metavar="N", help="version of ONNX's operators")
@@ -65,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="run the file beside eager; exit with 1 if they differ")
     parser.add_argument(
         "--tolerance",
-        type=float,
+        type=_tolerance,
         metavar="X",
         help="with --check: of a map's largest value (default: 1e-4, float16: 0.02)",
     )
@@ -81,26 +87,30 @@ def run(args: argparse.Namespace) -> int:
 
     from .. import Preprocessing
     from ..export import check_export, export_backbone
+    from ..export.backbone import check_request
     from .preprocessing import find_preprocessing
     from .weights import build_with_weights
 
-    backbone, weights = build_with_weights(config, at=args.at, weights=args.weights)
+    options: dict[str, Any] = dict(
+        size=args.input_size,
+        batch=args.batch,
+        fixed=() if args.fixed is None else args.fixed or ("batch", "size"),
+        smallest=args.smallest,
+        opset=args.opset,
+    )
     found = find_preprocessing(config) if args.with_preprocess else None
-    try:
+    with _named_as_options():
+        check_request(Path(args.output), args.format, **options)
+    backbone, weights = build_with_weights(config, at=args.at, weights=args.weights)
+    with _named_as_options():
         exported = export_backbone(
             backbone.to(getattr(torch, args.dtype)),
             args.output,
             args.format,
-            size=args.input_size,
-            batch=args.batch,
-            fixed=() if args.fixed is None else args.fixed or ("batch", "size"),
-            smallest=args.smallest,
             preprocessing=found and Preprocessing(found.mean, found.std, found.channel_order),  # type: ignore[arg-type]
-            opset=args.opset,
+            **options,
         )
         rows = check_export(exported, tolerance=args.tolerance) if args.check else []
-    except RuntimeError as error:
-        raise CommandError(str(error)) from error
     facts = {
         "config": args.config,
         "backbone": type(backbone).__name__,
@@ -112,6 +122,38 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(facts, exported, rows, markdown=args.markdown)
     return int(not all(row.passes for row in rows))
+
+
+OPTIONS = {"path": "output", "size": "input-size", "preprocessing": "with-preprocess"}  # of other names than arguments
+
+
+@contextmanager
+def _named_as_options() -> Iterator[None]:
+    """Errors of an export as a command's, with the options that the user wrote."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError([_of_option(problem) for problem in error.problems]) from error
+    except RuntimeError as error:
+        raise CommandError(str(error)) from error
+
+
+def _of_option(problem: Problem) -> Problem:
+    if not problem.path:
+        return problem
+    argument, *inner = problem.path
+    return replace(problem, path=(f"--{OPTIONS.get(str(argument), argument)}", *inner))
+
+
+def _tolerance(text: str) -> float:
+    """A finite number from 0 on, as an argument's type."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a finite number from 0 on, got {text!r:.50}")
+    return value
 
 
 def _count(text: str) -> int:

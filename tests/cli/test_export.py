@@ -58,8 +58,24 @@ def test_a_difference_is_an_exit_code(run, config, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--format", "onnx", "-o", "net.pt2"), "path: must end with .onnx for format 'onnx', got 'net.pt2'"),
+        (
+            ("--format", "onnx", "-o", "net.pt2"),
+            "error: --output: must end with .onnx for format 'onnx', got 'net.pt2'",
+        ),
         (("--format", "export", "-o", "net.pt2", "--batch", "0"), "--batch: must be a positive int, got '0'"),
+        (("--format", "export", "-o", "."), "error: --output: must end with .pt2"),
+        (("--format", "export", "-o", "net.pt2", "--batch", "1"), "error: --batch: must be at least 2 where any"),
+        (("--format", "export", "-o", "net.pt2", "--smallest", "4"), "error: --smallest: must be more than 4, the"),
+        (("--format", "export", "-o", "net.pt2", "--input-size", "4", "64"), "error: --input-size: must be at least 8"),
+        (("--format", "export", "-o", "net.pt2", "--check", "--tolerance", "nan"), "--tolerance: must be a finite"),
+        (("--format", "export", "-o", "net.pt2", "--check", "--tolerance", "-1"), "--tolerance: must be a finite"),
+        (
+            (
+                *("--format", "export", "-o", "net.pt2", "--with-preprocess"),
+                *("--cfg-options", "model.backbone.in_channels=4"),
+            ),
+            "error: --with-preprocess: is for pictures of 3 channels, the backbone takes 4",
+        ),
         (("--format", "export", "-o", "net.pt2", "--weights", "config"), "--weights config: the config names no"),
         (
             (
@@ -84,3 +100,12 @@ def test_mistakes_are_one_message(run, config, arguments, message):
     assert result.code == 2
     assert message in result.err
     assert result.err.count("\n") == 1
+
+
+def test_the_place_is_tried_before_weights_are_read(run, config, tmp_path):
+    (tmp_path / "net.pt2").mkdir()
+    arguments = ("--format", "export", "--weights", tmp_path / "none.pth", "-o")
+    result = run("export", config(TEXT), *arguments, tmp_path / "net.pt2")
+    assert result.err == f"backbone-kit: error: --output: must name a file, got the folder '{tmp_path}/net.pt2'\n"
+    result = run("export", config(TEXT), *arguments, tmp_path / "nowhere" / "net.pt2")
+    assert result.err == f"backbone-kit: error: {tmp_path}/nowhere: there is no such folder\n"
