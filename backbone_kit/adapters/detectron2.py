@@ -7,6 +7,7 @@ from detectron2.modeling import Backbone as DetectronBackbone
 from torch import Tensor
 
 from ..backbones import Backbone
+from .given import check_backbone
 
 
 class DetectronAdapter(DetectronBackbone):  # type: ignore[misc]
@@ -16,10 +17,14 @@ class DetectronAdapter(DetectronBackbone):  # type: ignore[misc]
 
     Args:
         backbone: What gives the maps; it is held, not copied.
+
+    Raises:
+        ConfigError: It is no Backbone.
     """
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
+        check_backbone(backbone, "out_indices", "out_channels", "out_strides", "size_divisibility")
         self.body = backbone
         self._out_features = [f"res{index + 2}" for index in backbone.out_indices]
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..backbones import Backbone, FeatureInfo
 from ..errors import ConfigError
+from .given import check_backbone
 
 
 def as_smp(backbone: Backbone, name: str = "backbone_kit") -> str:
@@ -25,7 +26,11 @@ def as_smp(backbone: Backbone, name: str = "backbone_kit") -> str:
 
     Returns:
         `name`.
+
+    Raises:
+        ConfigError: `backbone` is no Backbone.
     """
+    check_backbone(backbone, "feature_info", "forward_intermediates")
     encoders[name] = dict(encoder=partial(Encoder, backbone), pretrained_settings={}, params={})
     return name
 

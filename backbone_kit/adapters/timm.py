@@ -6,6 +6,7 @@ from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from ..backbones import Backbone
+from .given import check_backbone
 
 
 class TimmFeatures(nn.Module):
@@ -15,10 +16,14 @@ class TimmFeatures(nn.Module):
 
     Args:
         backbone: What gives the maps; it is held, not copied.
+
+    Raises:
+        ConfigError: It is no Backbone.
     """
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
+        check_backbone(backbone, "describe", "feature_info", "out_indices")
         self.body = backbone
         modules = {part["name"]: part["modules"][-1] for part in backbone.describe()}
         self.feature_info = FeatureInfo(

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from backbone_kit import adapters, build_backbone
+from backbone_kit import ConfigError, adapters, build_backbone
+from backbone_kit.optimize import prepare_for_inference
 
 LIBRARIES = ("torchvision", "timm", "transformers", "segmentation_models_pytorch", "mmengine", "detectron2")
 
@@ -79,6 +80,23 @@ def maps(out: Any) -> list[torch.Tensor]:
     if hasattr(out, "feature_maps"):
         return list(out.feature_maps)
     return list(out.values()) if isinstance(out, dict) else list(out)
+
+
+@pytest.mark.parametrize("name", ["as_smp", "as_timm"])
+def test_what_is_no_backbone_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"^backbone: .* as build_backbone\('resnet18'\) gives it, got a str$"):
+        getattr(adapters, name)("resnet18")
+    with pytest.raises(
+        ConfigError, match=r"^backbone: must be a Backbone, as build_backbone\(\) gives it, got a Conv2d"
+    ):
+        getattr(adapters, name)(nn.Conv2d(3, 4, 1))
+
+
+@pytest.mark.parametrize("name", ["as_smp", "as_timm"])
+def test_a_prepared_backbone_has_not_all_levels(name: str) -> None:
+    prepared = prepare_for_inference(build_backbone("resnet18"), torch.rand(1, 3, 32, 32), compiled=False)
+    with pytest.raises(ConfigError, match=r"backbone: must be a Backbone, .* got a PreparedBackbone"):
+        getattr(adapters, name)(prepared)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

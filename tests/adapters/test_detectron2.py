@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from backbone_kit import ConfigError
+
 from .training import loaded, one_step
 
 
@@ -80,3 +82,8 @@ def test_shapes_are_those_of_the_maps(as_detectron2) -> None:
     maps = backbone.eval()(torch.rand(1, 3, 64, 64))
     assert {name: (m.shape[1], 64 // m.shape[2]) for name, m in maps.items()} == {"res5": (512, 16), "res3": (128, 8)}
     assert backbone.size_divisibility == 0
+
+
+def test_what_is_no_backbone_is_refused(as_detectron2) -> None:
+    with pytest.raises(ConfigError, match=r"^backbone: .* as build_backbone\('resnet18'\) gives it, got a str"):
+        as_detectron2("resnet18")
