@@ -82,7 +82,7 @@ def maps(out: Any) -> list[torch.Tensor]:
     return list(out.values()) if isinstance(out, dict) else list(out)
 
 
-@pytest.mark.parametrize("name", ["as_smp", "as_timm"])
+@pytest.mark.parametrize("name", ["as_torchvision", "anchors_for", "as_smp", "as_timm"])
 def test_what_is_no_backbone_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=r"^backbone: .* as build_backbone\('resnet18'\) gives it, got a str$"):
         getattr(adapters, name)("resnet18")

@@ -14,6 +14,8 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from backbone_kit import ConfigError, build_backbone
 from backbone_kit.adapters import anchors_for, as_torchvision
+from backbone_kit.backbones import TridentResNet
+from backbone_kit.optimize import prepare_for_inference
 
 from .training import loaded, one_step
 
@@ -106,9 +108,23 @@ def test_anchors_stand_on_the_pixels_of_the_maps() -> None:
     assert sides[1 * 3 : 6].tolist() == pytest.approx([32, 32 * 2 ** (1 / 3), 32 * 2 ** (2 / 3)], abs=1)
 
 
-def test_maps_and_names_must_be_as_many() -> None:
-    with pytest.raises(ConfigError, match=r"names: must be 4, one for each map, got \['aux', 'out'\]"):
-        as_torchvision(build_backbone("resnet18"), fpn=False, names=("aux", "out"))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(fpn=False, names=("aux", "out")), r"names: must be 4, one for each map, got \['aux', 'out'\]"),
+        (dict(names="0123"), r"names: must be a list \(a string each\) or None, got '0123' \(str\)"),
+        (dict(fpn=False, names=("a", "b", "out", "out")), r"names: must all differ, got \['a', 'b', 'out', 'out'\]"),
+        (dict(names=("a", "b", "c", "pool")), r"names: must all differ, and differ from 'pool' on top of the pyramid"),
+        (dict(top="p6"), "top: must be 'auto' or 'pool' or 'p6p7' or None, got 'p6'"),
+        (dict(fpn=False, top="pool"), "top: is for a pyramid, and fpn=False builds none, got 'pool'; leave it out"),
+        (dict(fpn=False, out_channels=64), "out_channels: is for a pyramid, and fpn=False builds none, got 64; leave"),
+        (dict(out_channels=0), "out_channels: must be positive, got 0"),
+        (dict(out_channels="64"), r"out_channels: must be an int or None, got '64' \(str\)"),
+    ],
+)
+def test_what_cannot_be_is_refused(options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        as_torchvision(build_backbone("resnet18"), **options)
 
 
 def test_a_pyramid_needs_maps_from_fine_to_coarse() -> None:
@@ -116,6 +132,32 @@ def test_a_pyramid_needs_maps_from_fine_to_coarse() -> None:
         as_torchvision(build_backbone("resnet18", out_indices=(3, 0)))
 
 
-def test_an_unknown_top_is_refused() -> None:
-    with pytest.raises(ConfigError, match="top: must be 'pool', 'p6p7' or None, got 'p6'"):
-        as_torchvision(build_backbone("resnet18"), top="p6")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(scale=0), "scale: must be positive, got 0"),
+        (dict(scale=-1), "scale: must be positive, got -1"),
+        (dict(octaves=0), "octaves: must be positive, got 0"),
+        (dict(octaves=1.5), r"octaves: must be an int, got 1.5 \(float\)"),
+        (dict(aspect_ratios=1.0), r"aspect_ratios: must be a list \(a number each\), got 1.0 \(float\)"),
+    ],
+)
+def test_anchors_that_cannot_be_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        anchors_for(build_backbone("resnet18"), **options)
+
+
+def test_several_branches_are_refused_where_they_run() -> None:
+    options = dict(num_branch=3, trident_dilations=(1, 2, 3), layers=(1, 1, 1), base_channels=4, out_indices=(2,))
+    options |= dict(norm_eval=False, frozen_stages=-1)
+    model = as_torchvision(TridentResNet(50, test_branch_idx=1, **options), out_channels=8)
+    x = torch.rand(2, 3, 64, 64)
+    assert {len(y) for y in model.eval()(x).values()} == {2}
+    with pytest.raises(ConfigError, match=r"backbone: map '0' has 6 pictures for 2.* num_branch=1 to train"):
+        model.train()(x)
+
+
+def test_a_prepared_backbone_gives_its_maps() -> None:
+    x = torch.rand(1, 3, 64, 64)
+    prepared = prepare_for_inference(build_backbone("resnet18").eval(), x, compiled=False)
+    assert list(as_torchvision(prepared, fpn=False)(x)) == ["0", "1", "2", "3"]
