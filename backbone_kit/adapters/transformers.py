@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from types import NoneType
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from transformers.modeling_outputs import BackboneOutput
 
 from ..backbones import build_backbone
 from ..config import Config
+from ..errors import ConfigError, Path, Problem
 from ..names import is_name
 
 
@@ -31,11 +33,31 @@ def as_transformers(
         **overrides: Arguments of the backbone in place of the config's, such as `out_indices`.
 
     Raises:
-        ConfigError: No backbone can be built from that.
+        ConfigError: No backbone can be built from that, or it cannot be saved with the model, as JSON.
     """
+    if not isinstance(cfg, (Mapping, str, os.PathLike)):
+        kinds = "a dict, a Config, a config file or a model name"
+        raise ConfigError(f"must be {kinds}, as transformers builds it itself, got a {type(cfg).__name__}", ("cfg",))
+    if "init" in overrides:
+        raise ConfigError(
+            "is no argument of the backbone: weights load when the model is built; leave it out", ("init",)
+        )
     if isinstance(cfg, Mapping) or not is_name(cfg):
         cfg = (Config(cfg) if isinstance(cfg, Mapping) else Config.fromfile(cfg)).to_dict()
+    problems = [*_not_json(cfg), *_not_json({"pretrained": pretrained, **overrides})]
+    if problems:
+        raise ConfigError(problems)
     return BackboneKitConfig(net=cfg, pretrained=pretrained, overrides=overrides)
+
+
+def _not_json(value: Any, path: Path = ()) -> Iterator[Problem]:
+    """What of a config JSON does not have."""
+    if isinstance(value, (Mapping, list, tuple)):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _not_json(item, (*path, key))
+    elif not isinstance(value, (str, int, float, NoneType)):
+        cure = f"; write the name that it is registered by, {value.__name__!r}" if isinstance(value, type) else ""
+        yield Problem(f"is saved with the model, and must be what JSON has, got {value!r}{cure}", path)
 
 
 class BackboneKitConfig(BackboneConfigMixin, PreTrainedConfig):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from backbone_kit import ConfigError
 from backbone_kit.adapters import as_transformers
+from backbone_kit.backbones import ResNet
 
 from .training import loaded, one_step
 
@@ -127,6 +129,30 @@ def test_channels_and_maps_are_told(tmp_path: Path) -> None:
     assert [m.shape[1] for m in out.hidden_states] == [64, 64, 128, 256, 512]
 
 
-def test_a_mistake_is_told_as_ever() -> None:
-    with pytest.raises(ConfigError, match="depht: ResNet has no argument 'depht'; did you mean 'depth'"):
-        as_transformers(dict(type="ResNet", depht=18))
+def in_json(got: str) -> str:
+    return f"is saved with the model, and must be what JSON has, got {got}"
+
+
+@pytest.mark.parametrize(
+    ("cfg", "options", "message"),
+    [
+        (dict(type="ResNet", depth=18, depht=18), {}, "depht: ResNet has no argument 'depht'; did you mean 'depth'"),
+        (
+            dict(type=ResNet, depth=18),
+            {},
+            f"type: {in_json(repr(ResNet))}; write the name that it is registered by, 'ResNet'",
+        ),
+        (dict(model=dict(backbone=dict(type=ResNet, depth=18))), {}, "model.backbone.type: is saved with the model"),
+        ("resnet18", dict(out_indices=[torch.tensor(1)]), f"out_indices[0]: {in_json('tensor(1)')}"),
+        ("resnet18", dict(pretrained=Path("a.pth")), f"pretrained: {in_json(repr(Path('a.pth')))}"),
+        ("resnet18", dict(init=True), "init: is no argument of the backbone: weights load when the model is built"),
+        (
+            torch.nn.ReLU(),
+            {},
+            "cfg: must be a dict, a Config, a config file or a model name, as transformers builds it",
+        ),
+    ],
+)
+def test_mistakes_are_told_at_once(cfg: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        as_transformers(cfg, **options)
