@@ -1,6 +1,11 @@
-"""Backbones as other libraries want them: one file a library, imported when something of it is first used."""
+"""Backbones as other libraries want them: one file a library, imported when something of it is first used.
+
+Where a library is not installed, its names are here all the same, so that `import *`, `hasattr` and what lists members
+work; calling one says what to install.
+"""
 
 import importlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,9 +48,20 @@ def __getattr__(name: str) -> Any:
         package = _PACKAGES.get(home, home)
         if (error.name or "").partition(".")[0] != package:
             raise
-        sources = "detectron2 is installed from its sources"
-        cure = sources if home == "detectron2" else f"pip install 'backbone-kit[{home}]'"
-        raise ModuleNotFoundError(f"{name} needs {package}: {cure}", name=package) from error
+        return _missing(name, package, home)
+
+
+def _missing(name: str, package: str, home: str) -> Callable[..., Any]:
+    """What stands for an adapter whose library is not installed."""
+    sources = "detectron2 is installed from its sources"
+    cure = sources if home == "detectron2" else f"pip install 'backbone-kit[{home}]'"
+
+    def missing(*_: Any, **__: Any) -> Any:
+        raise ModuleNotFoundError(f"{name} needs {package}: {cure}", name=package)
+
+    missing.__name__ = missing.__qualname__ = name
+    missing.__doc__ = f"Not available: {name} needs {package}: {cure}."
+    return missing
 
 
 def __dir__() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from typing import Any
@@ -36,12 +37,28 @@ def test_nothing_is_imported_before_it_is_used() -> None:
 def test_a_missing_library_is_named_with_its_extra(
     name: str, library: str, cure: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    without(library, adapters._HOMES[name], monkeypatch)
+    adapter = getattr(adapters, name)
+    with pytest.raises(ModuleNotFoundError, match=f"^{name} needs {library}: {cure}$"):
+        adapter(nn.Identity())
+
+
+def test_names_are_there_without_their_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    without("detectron2", "detectron2", monkeypatch)
+    names: dict[str, Any] = {}
+    exec("from backbone_kit.adapters import *", names)
+    assert {*adapters.__all__} <= {*names}
+    assert hasattr(adapters, "as_detectron2")
+    assert {*adapters.__all__} <= {name for name, _ in inspect.getmembers(adapters)}
+    assert "detectron2 is installed from its sources" in inspect.getdoc(adapters.as_detectron2)
+
+
+def without(library: str, home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a library were not installed, and nothing of it had been used."""
     for module in [each for each in sys.modules if each.split(".")[0] == library]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, library, None)
-    monkeypatch.delitem(sys.modules, f"backbone_kit.adapters.{adapters._HOMES[name]}", raising=False)
-    with pytest.raises(ModuleNotFoundError, match=f"{name} needs {library}: {cure}"):
-        getattr(adapters, name)
+    monkeypatch.delitem(sys.modules, f"backbone_kit.adapters.{home}", raising=False)
 
 
 @pytest.mark.slow
