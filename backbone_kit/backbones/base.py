@@ -146,6 +146,7 @@ class Backbone(Parts):
         for part in self.parts:
             for name in part.modules + part.out:
                 self._hold(part.position, self.get_submodule(name))
+        self._hold_loose()
         return self
 
     def _hold(self, position: int, module: nn.Module) -> None:
@@ -156,6 +157,11 @@ class Backbone(Parts):
             for layer in module.modules():
                 if isinstance(layer, _BatchNorm):
                     layer.eval()
+
+    def _hold_loose(self) -> None:
+        """Freezes what is in no part with the stem."""
+        for parameter in self.loose_parameters() if self.frozen_stages >= 0 else ():
+            parameter.requires_grad_(False)
 
     def trained_modules(self) -> list[nn.Module]:
         """The modules of all parts that `frozen_stages` does not reach."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -80,13 +80,14 @@ class Parts(nn.Module):
             stride: Stride of its output in input pixels.
             out: Layers by name that its map goes through on its way out, and only there: a norm of each output, say.
             is_level: Whether its output is a level; False where `add_level` says what it gives instead.
-            blocks: How many blocks are stacked in it; None: those of its last module, where that is a Sequential, or 1.
+            blocks: How many blocks are stacked in it; None: as many modules of one class as it ends with, in
+                a Sequential or not.
         """
         if not self.feature_info:
             raise RuntimeError(f"add_stage({name!r}) comes before add_stem; a backbone begins with its stem")
         layers = _by_name(name, stage)
         if blocks is None:
-            blocks = len(_stacked([*layers.values()][-1])) or 1
+            blocks = len(_stack([*layers.values()])[1])
         self.stage_names += (name,)
         self._add_part(name, layers, channels, stride, out=out, is_level=is_level, blocks=blocks)
 
@@ -111,20 +112,29 @@ class Parts(nn.Module):
         self._add_part(name, layers, channels, stride, out=out)
 
     def units(self) -> list[list[nn.Module]]:
-        """All modules: those of the stem, then block by block; a stage whose blocks are not one module each is one."""
+        """All modules: those of the stem, then block by block; a stage whose blocks are not one module each is one.
+
+        Where there is no stem, what comes before the first block stands in its place.
+        """
         units: list[list[nn.Module]] = [[]]
         for part in self.parts:
             modules = [self.get_submodule(name) for name in part.modules]
-            blocks = _stacked(modules[-1]) if modules else []
-            if part.blocks and len(blocks) == part.blocks:
-                units += [[block] for block in blocks]
-                units[-len(blocks)] += modules[:-1]
-            elif part.position and part.blocks:
-                units.append(modules)
-            else:
+            before, blocks = _stack(modules) if part.blocks else ([], [])
+            if not part.blocks:
                 units[-1] += modules
+            elif len(blocks) == part.blocks and any(True for block in blocks for _ in block.parameters()):
+                units += [[block] for block in blocks]
+                units[-len(blocks) if any(units[: -len(blocks)]) else 0] += before
+            else:
+                units.append(modules)
             units[-1] += [self.get_submodule(name) for name in part.out]
         return units
+
+    def loose_parameters(self) -> list[nn.Parameter]:
+        """Parameters in none of the parts, such as a class token; they freeze with the stem."""
+        parts = [self.get_submodule(name) for part in self.parts for name in part.modules + part.out]
+        placed = {parameter for module in parts for parameter in module.parameters()}
+        return [parameter for parameter in self.parameters() if parameter not in placed]
 
     def _add_part(
         self,
@@ -178,6 +188,31 @@ def _by_name(name: str, layers: Layers) -> Mapping[str, nn.Module]:
     return {name: layers} if isinstance(layers, nn.Module) else layers
 
 
-def _stacked(stage: nn.Module) -> list[nn.Module]:
-    """The blocks of a stage, where it is a stack of them."""
-    return list(stage) if isinstance(stage, nn.Sequential) and not isinstance(stage, Chain) else []
+def _stack(modules: Sequence[nn.Module]) -> tuple[list[nn.Module], list[nn.Module]]:
+    """A stage's modules, the blocks that it ends with apart: modules of one class, each by itself or in Sequentials."""
+    kinds = [_kind(module) for module in modules]
+    first = next(i for i in range(len(kinds)) if len(set(kinds[i:])) == 1)
+    before, last = list(modules[:first]), list(modules[first:])
+    if len(last) == 1 and _ends_in_stack(last[0]):
+        *others, inner = last[0].children()
+        before, last = [*before, *others], [inner]
+    if _is_sequence(last[0]):
+        return before, [block for module in last for block in module.children()]
+    return before, last
+
+
+def _kind(module: nn.Module) -> frozenset[type]:
+    """Its class, or those of what stands in it."""
+    return frozenset(type(each) for each in (module.children() if _is_sequence(module) else [module]))
+
+
+def _ends_in_stack(stage: nn.Module) -> bool:
+    """Whether it is some layers and then a Sequential of blocks of one class, as timm's stages are."""
+    if isinstance(stage, nn.ModuleList) or [*stage.parameters(recurse=False)]:
+        return False
+    *_, inner = [stage, *stage.children()]
+    return inner is not stage and _is_sequence(inner) and len(_kind(inner)) == 1
+
+
+def _is_sequence(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sequential) and not isinstance(module, Chain)

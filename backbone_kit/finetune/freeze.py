@@ -68,13 +68,15 @@ def unfreeze(model: nn.Module, *patterns: str, stages: int | None = None) -> nn.
     nets = _backbones(model, stages)
     frozen = {net: net.frozen_stages if stages is None else min(net.frozen_stages, stages - 1) for net in nets}
     for net, last in frozen.items():
-        if {p for m in _parts(net, 0, last) for p in m.parameters()}.intersection(parameters):
+        held = {p for m in _parts(net, 0, last) for p in m.parameters()}
+        if held.union(net.loose_parameters() if last >= 0 else ()).intersection(parameters):
             cure = f"unfreeze(model, stages=k) with k up to {last} frees the stages from k on"
             raise ConfigError(f"frozen_stages={last} freezes some of it; {cure}", ("patterns",))
     for net, last in frozen.items():
         net.frozen_stages = last
         if stages is not None:
             modules += [layer for module in _parts(net, stages, len(net.parts)) for layer in module.modules()]
+            parameters += net.loose_parameters() if stages == 0 else ()
     for module in modules:
         module.__dict__.pop("train", None)
         parameters += module.parameters(recurse=False)

@@ -68,5 +68,6 @@ def _blocks_from_end(model: nn.Module) -> dict[int, int]:
     for net in model.modules():
         if isinstance(net, Backbone):
             units = net.units()
+            found.update({id(p): len(units) for p in net.loose_parameters()})
             found.update({id(p): len(units) - i for i, unit in enumerate(units) for m in unit for p in m.parameters()})
     return found

@@ -47,6 +47,7 @@ def _parts(model: nn.Module, name: str = "") -> Iterator[tuple[str, Sequence[nn.
     if isinstance(model, Backbone):
         for part in model.describe():
             yield before + part["name"], [model.get_submodule(module) for module in part["modules"]]
+        yield before + "in no part", [nn.ParameterList(model.loose_parameters())]
     elif name and not any(isinstance(module, Backbone) for module in model.modules()):
         yield name, [model]
     else:

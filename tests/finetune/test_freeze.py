@@ -38,6 +38,19 @@ def test_stages_are_freed_from_the_end(stages: int) -> None:
     assert (trained(net), in_train(net)) == (trained(asked), in_train(asked))
 
 
+def test_a_class_token_freezes_with_the_stem() -> None:
+    cfg = dict(type="TimmBackbone", model_name="vit_tiny_patch16_224")
+    with torch.device("meta"):
+        net, asked = build_backbone(cfg), build_backbone(cfg, frozen_stages=3)
+    assert not trained(asked) | trained(freeze(net, stages=3))
+    tokens = {f"whole.model.{name}" for name in ("cls_token", "pos_embed")}
+    with pytest.raises(ConfigError, match="frozen_stages=3 freezes some of it"):
+        unfreeze(net, "*_token")
+    assert trained(unfreeze(net, stages=1)) == {name for name, _ in net.named_parameters()} - tokens
+    assert "in no part      38,016          0" in what_trains(net)
+    assert trained(unfreeze(net, stages=0)) >= tokens
+
+
 def test_what_is_named_stays_as_it_is_through_train() -> None:
     model = freeze(ClassifierHead(loaded(frozen_stages=-1), 3), "backbone.layer1", "*.layer2.*.bn?", "fc.bias")
     before = {name: value.clone() for name, value in model.state_dict().items()}

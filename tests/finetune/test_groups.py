@@ -48,6 +48,24 @@ def test_rates_rise_from_the_stem_to_the_last_block(name: str) -> None:
     assert len({rate for part in per_part for rate in part}) >= len(net.stage_names)
 
 
+def test_rates_of_a_transformer_are_timms() -> None:
+    name = "vit_tiny_patch16_224"
+    with torch.device("meta"):
+        theirs = timm.create_model(name, num_classes=0)
+        ours = build_backbone(dict(type="TimmBackbone", model_name=name))
+    expected = by_name(theirs, param_groups_layer_decay(theirs, layer_decay=0.5), "lr_scale")
+    for key, (rate, _) in by_name(ours, param_groups(ours, 2.0, layer_decay=0.5), "lr").items():
+        assert rate == pytest.approx(expected[key.removeprefix("whole.model.")][0])  # its last norm goes with our head
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "ghostnet_050", "timm_test_convnext"])
+def test_every_block_has_a_rate_of_its_own(name: str) -> None:
+    with torch.device("meta"):
+        net = build_backbone(name)
+    rates = {rate for rate, _ in by_name(net, param_groups(net, 1.0, layer_decay=0.5), "lr").values()}
+    assert len(rates) == 1 + sum(part["blocks"] for part in net.describe())
+
+
 def test_norms_biases_and_what_is_named_do_not_decay() -> None:
     model = ClassifierHead(build_backbone("resnet18"), num_classes=3)
     decays = {n: wd for n, (_, wd) in by_name(model, param_groups(model, 0.1, no_decay=("*.layer4.*",)), "lr").items()}
