@@ -188,11 +188,12 @@ class Backbone(Parts):
 
     def _run_for(self, levels: tuple[int, ...], x: Tensor) -> dict[int, Tensor]:
         if not is_traced(x):
-            self._check_pictures(x)
+            self.check_pictures(x)
         run = partial(self._maps, levels=levels)
         return run(x) if self._recomputation is None else self._recomputation.run(self, run, x, levels)
 
-    def _check_pictures(self, x: Tensor) -> None:
+    def check_pictures(self, x: Tensor) -> None:
+        """Refuses what is no (N, C, H, W) of a floating dtype, with a ValueError or a TypeError."""
         name = type(self).__name__
         if x.dim() != 4:
             raise ValueError(

@@ -23,12 +23,13 @@ _TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, to
 
 
 class PreparedBackbone(nn.Module):
-    """What `prepare_for_inference` returns: pictures in, maps out, without gradients.
+    """What `prepare_for_inference` returns: pictures in, maps out, without gradients, always in eval mode.
 
     Args:
         net: The backbone, changed already.
         dtype: What it computes in.
-        compiled: Whether inductor compiles it, with its weights as constants, when it is first called.
+        compiled: Whether inductor compiles it, with its weights as constants, when it is first called, and again after
+            a `load_state_dict`; edits of single weights in place it does not see.
 
     Attributes:
         out_channels, out_strides: As the backbone's.
@@ -42,8 +43,13 @@ class PreparedBackbone(nn.Module):
         super().__init__()
         self.out_channels = net.out_channels
         self.out_strides = net.out_strides
-        self.net = net.to(dtype=dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self._run = _with_constant_weights(net.forward) if compiled else net.forward
+        self.net = net.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.compiled = compiled
+        self.eval()._compile()
+
+    def _compile(self) -> None:
+        compiled = self.compiled and self.dtype != torch.float64
+        self._run = _with_constant_weights(self.net.forward) if compiled else self.net.forward
 
     @property
     def dtype(self) -> torch.dtype:
@@ -51,13 +57,34 @@ class PreparedBackbone(nn.Module):
         dtype: torch.dtype = next(self.net.parameters()).dtype
         return dtype
 
+    def train(self, mode: bool = True) -> PreparedBackbone:
+        """Stays in eval mode: what folds into statistics must not move them. Returns self."""
+        return super().train(False)
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The maps of the levels in the backbone's `out_indices`."""
-        if x.dim() != 4:
-            raise ValueError(f"takes pictures (N, C, H, W), got a tensor of shape {tuple(x.shape)}")
+        self.net.check_pictures(x)
         with torch.no_grad():
             maps: tuple[Tensor, ...] = self._run(x.to(dtype=self.dtype, memory_format=torch.channels_last))
             return maps
+
+    def _apply(self, *args: Any, **kwargs: Any) -> PreparedBackbone:
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._compile()
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        if self.compiled:  # what was compiled holds the weights of the old one
+            self.net = copy.deepcopy(self.net)
+            self._compile()
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_run"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._compile()
 
 
 def prepare_for_inference(
@@ -84,20 +111,23 @@ def prepare_for_inference(
     if not isinstance(backbone, Backbone):
         raise ConfigError(f"must be a Backbone, got a {type(backbone).__name__}", ("backbone",))
     net = copy.deepcopy(backbone).eval().requires_grad_(False)
-    example = _pictures(example, next(net.parameters()))
-    dtype = next(net.parameters()).dtype if dtype is None else dtype
+    weight = next(net.parameters())
+    example = _pictures(example, weight)
+    dtype = weight.dtype if dtype is None else dtype
     if dtype not in _TOLERANCES:
         allowed = ", ".join(map(str, _TOLERANCES))
         raise ConfigError(f"must be one of {allowed}, got {dtype}", ("dtype",))
+    if compiled and dtype == torch.float64:
+        raise ConfigError("must be False or None in torch.float64, which inductor cannot freeze", ("compiled",))
     with torch.no_grad():
         expected = net(example)
     prepared = PreparedBackbone(
         merge_layers(net, example),
         dtype,
-        compiled=dtype != torch.float64 and _has_compiler(example) if compiled is None else compiled,
+        compiled=_has_compiler(example) if compiled is None else compiled,
     )
     rounds_as = torch.float16 if dtype == torch.float32 and _multiplies_in_tf32(example) else dtype
-    _check_maps(prepared(example), expected, _TOLERANCES[rounds_as])
+    _check_maps(prepared(example), expected, max(_TOLERANCES[rounds_as], _TOLERANCES[weight.dtype]))
     return prepared
 
 
@@ -106,6 +136,8 @@ def _pictures(example: Any, weight: Tensor) -> Tensor:
     if not (isinstance(example, Tensor) and example.dim() == 4 and example.numel() and example.is_floating_point()):
         got = f"{example.dtype} of shape {tuple(example.shape)}" if isinstance(example, Tensor) else repr(type(example))
         raise ConfigError(f"must be a tensor of pictures (N, C, H, W) of a floating dtype, got {got}", ("example",))
+    if weight.is_meta:
+        raise ConfigError("must have memory, is on the meta device; see `to_empty` and `init_weights`", ("backbone",))
     if example.device != weight.device:
         raise ConfigError(f"must be on {weight.device}, as the weights are, got {example.device}", ("example",))
     return example.to(weight.dtype)
@@ -166,6 +198,6 @@ def _check_maps(maps: Sequence[Tensor], expected: Sequence[Tensor], tolerance: f
         if not off <= tolerance:
             raise RuntimeError(
                 f"map {index} of the prepared net is off by {off:.1e} of its norm, more than the {tolerance:.0e} that "
-                f"roundings of {ours.dtype} explain; the backbone is as it was. Try another dtype; if the backbone "
-                "itself has hooks, they do not run in the prepared one"
+                f"roundings of {ours.dtype} and {theirs.dtype} explain; the backbone is as it was. Try another dtype; "
+                "if the backbone itself has hooks, they do not run in the prepared one"
             )

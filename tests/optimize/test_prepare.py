@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from backbone_kit.backbones import GhostNet, ResNet
+from backbone_kit.backbones import GhostNet, ResNet, ResNetV2
 from backbone_kit.errors import ConfigError
 from backbone_kit.layers.ghost_branches import GhostBranches
 from backbone_kit.optimize import prepare_for_inference
@@ -119,6 +120,45 @@ def test_compiled_its_weights_are_packed_and_it_gives_the_same_maps() -> None:
         torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@torch.no_grad()
+def test_compiled_it_follows_the_weights_that_are_loaded_and_can_be_copied_and_pickled() -> None:
+    torch.compiler.reset()
+    small = dict(layers=(1,), num_stages=1, base_channels=8)
+    old, new = (settled(ResNet(18, **small)).eval() for _ in range(2))
+    nn.init.normal_(new.conv1.weight)
+    prepared, other = (prepare_for_inference(net, X, compiled=True) for net in (old, new))
+    copies = (copy.deepcopy(prepared), pickle.loads(pickle.dumps(prepared)))
+    nn.ModuleDict({"body": prepared}).load_state_dict({f"body.{k}": v for k, v in other.state_dict().items()})
+    for net, expected in ((prepared, new), *((each, old) for each in copies)):
+        for ours, theirs in zip(net(X), expected(X), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert {y.dtype for y in prepared.double()(X)} == {torch.float64}  # not compiled
+
+
+@torch.no_grad()
+def test_it_stays_in_eval_mode() -> None:
+    net = settled(ResNetV2((1, 1, 1, 1), (8, 8, 8, 8))).eval()  # whose norms come first, and are left
+    prepared = prepare_for_inference(net, X, compiled=False)
+    assert norms(prepared)
+    for ours, theirs in zip(nn.Sequential(prepared).train()(X), net(X), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert not any(module.training for module in prepared.modules())
+
+
+@pytest.mark.parametrize(("before", "after"), [(torch.float32, torch.float64), (torch.bfloat16, torch.float32)])
+def test_a_finer_dtype_is_held_to_the_roundings_of_the_net(before: torch.dtype, after: torch.dtype) -> None:
+    maps = prepare_for_inference(resnet().to(before), X, after, compiled=False)(X)
+    assert {y.dtype for y in maps} == {after}
+
+
+def test_pictures_that_are_not_normalised_are_refused_as_the_net_does() -> None:
+    prepared = prepare_for_inference(resnet(), X, compiled=False)
+    with pytest.raises(TypeError, match=r"got torch\.uint8; normalise them"):
+        prepared((255 * X).byte())
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -128,11 +168,13 @@ def test_compiled_its_weights_are_packed_and_it_gives_the_same_maps() -> None:
         (dict(example=X[:0]), r"example: must be .*, got torch.float32 of shape \(0, 3, 96, 64\)"),
         (dict(example=X.byte()), "example: must be .* of a floating dtype, got torch.uint8"),
         (dict(example=X.to("meta")), "example: must be on cpu, as the weights are, got meta"),
+        (dict(backbone=resnet().to("meta"), example=X.to("meta")), "backbone: must have memory, is on the meta device"),
+        (dict(dtype=torch.float64, compiled=True), "compiled: must be False or None in torch.float64"),
     ],
 )
 def test_arguments_that_cannot_be_are_told(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        prepare_for_inference(**{"backbone": resnet(), "example": X, **given}, compiled=False)
+        prepare_for_inference(**{"backbone": resnet(), "example": X, "compiled": False, **given})
 
 
 def test_pictures_of_another_dtype_are_cast_and_float64_is_not_compiled() -> None:
