@@ -143,11 +143,16 @@ class Backbone(Parts):
     def train(self, mode: bool = True) -> Backbone:
         """As `nn.Module.train`; frozen stages and, under `norm_eval`, all BatchNorms stay in eval. Returns self."""
         super().train(mode)
+        self.hold()
+        return self
+
+    def hold(self) -> None:
+        """Freezes the stages that `frozen_stages` names and, under `norm_eval`, puts all BatchNorms in eval."""
         for part in self.parts:
             for name in part.modules + part.out:
                 self._hold(part.position, self.get_submodule(name))
-        self._hold_loose()
-        return self
+        for parameter in self.loose_parameters() if self.frozen_stages >= 0 else ():
+            parameter.requires_grad_(False)
 
     def _hold(self, position: int, module: nn.Module) -> None:
         """Keeps a part (0: the stem) frozen and its norms in eval, where that was asked for."""
@@ -157,11 +162,6 @@ class Backbone(Parts):
             for layer in module.modules():
                 if isinstance(layer, _BatchNorm):
                     layer.eval()
-
-    def _hold_loose(self) -> None:
-        """Freezes what is in no part with the stem."""
-        for parameter in self.loose_parameters() if self.frozen_stages >= 0 else ():
-            parameter.requires_grad_(False)
 
     def trained_modules(self) -> list[nn.Module]:
         """The modules of all parts that `frozen_stages` does not reach."""

@@ -100,7 +100,7 @@ class TimmBackbone(Backbone):
             out = {} if self.whole is not None else {f"to_map{index}": ToMap(net)}
             blocks = None if layers else 0
             self.add_stage(f"stage{index + 1}", layers, channels=channels, stride=stride, out=out, blocks=blocks)
-        self._hold_loose()
+        self.hold()
         if frozen_stages >= 0 and not all(segments):
             raise ConfigError(f"timm does not say which layers of {model_name} are which stage", ("frozen_stages",))
         self._again = partial(

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..backbones import Backbone
 from ..errors import ConfigError
 from ..layers import FrozenBatchNorm2d, NormCfg, build_norm_layer
+from ..layers.conv_norm import fold_norms
 from ..layers.norm import NORM_LAYERS
 from ..layers.replace import replace_modules
 from ..signature import parameters
@@ -23,8 +25,9 @@ def convert_norms(model: nn.Module, norm_cfg: NormCfg) -> nn.Module:
     """Replaces the BatchNorms of maps, synchronised and frozen ones too, under the names that they have.
 
     The new norms keep what they have in common with the old: weight, bias, statistics, eps, momentum, whether they
-    train or are frozen. BN, SyncBN and FrozenBN compute the same in eval mode; GN starts with BatchNorm's weight and
-    bias, and has to be trained. Classes derived from BatchNorm are left alone, as they do something else besides.
+    train or are frozen; what comes after a FrozenBN trains, but for frozen stages and what `freeze` froze. BN, SyncBN
+    and FrozenBN compute the same in eval mode; GN starts with BatchNorm's weight and bias, and has to be trained.
+    Classes derived from BatchNorm are left alone, as they do something else besides.
 
     Args:
         model: Changed in place; hooks on the replaced layers are lost.
@@ -45,14 +48,19 @@ def convert_norms(model: nn.Module, norm_cfg: NormCfg) -> nn.Module:
     """
     check_kinds(convert_norms, norm_cfg=norm_cfg)
     old = {name: layer for name, layer in model.named_modules() if type(layer) in KINDS}
-    return replace_modules(model, {layer: _converted(layer, norm_cfg, name) for name, layer in old.items()})
+    model = replace_modules(model, {layer: _converted(layer, norm_cfg, name) for name, layer in old.items()})
+    for net in model.modules():
+        if isinstance(net, Backbone):
+            net.hold()
+    return model
 
 
 def _converted(old: Any, norm_cfg: NormCfg, name: str) -> nn.Module:
     kind = norm_cfg.get("type")
     kind = NORM_LAYERS.get(kind) if isinstance(kind, str) else kind
     taken = parameters(kind) if callable(kind) else ()
-    kept = {key: getattr(old, key) for key in ("eps", "momentum", "affine") if key in taken and hasattr(old, key)}
+    common = ("eps", "momentum", "affine", "track_running_stats")
+    kept = {key: getattr(old, key) for key in common if key in taken and hasattr(old, key)}
     _, new = build_norm_layer({**kept, **norm_cfg}, old.num_features)
     try:
         copy.deepcopy(new).to("meta").eval()(torch.empty(1, old.num_features, 1, old.num_features + 1, device="meta"))
@@ -64,9 +72,11 @@ def _converted(old: Any, norm_cfg: NormCfg, name: str) -> nn.Module:
         if like is not None:
             new.to(like)
     new.load_state_dict(old.state_dict(), strict=False)
-    if "requires_grad" not in norm_cfg and isinstance(old.weight, nn.Parameter):
-        new.requires_grad_(old.weight.requires_grad)
+    for key, parameter in new.named_parameters() if "requires_grad" not in norm_cfg else ():
+        before = getattr(old, key)
+        parameter.requires_grad_(before.requires_grad if isinstance(before, nn.Parameter) else not is_held(old))
     new.train(old.training)
+    fold_norms(new, getattr(old, "_folds", True))
     if is_held(old):
         hold(new)
     return new

@@ -9,7 +9,9 @@ from torch import nn
 from backbone_kit import ConfigError, build_backbone
 from backbone_kit.finetune import convert_norms, freeze, unfreeze
 from backbone_kit.layers import FrozenBatchNorm2d
+from backbone_kit.optimize import fold_norms
 from tests.adapters.training import loaded
+from tests.distributed.test_shard import folded
 
 KINDS = {"BN": nn.BatchNorm2d, "SyncBN": nn.SyncBatchNorm, "FrozenBN": FrozenBatchNorm2d}
 
@@ -55,6 +57,32 @@ def test_what_is_frozen_by_name_stays_so() -> None:
     assert not net.layer1[0].bn1.weight.requires_grad
     assert net.layer2[0].bn1.training
     assert unfreeze(net, "layer1").layer1[0].bn1.training
+
+
+def test_each_parameter_stays_frozen_or_not() -> None:
+    net = convert_norms(freeze(loaded(frozen_stages=-1), "bn1.bias"), dict(type="GN", num_groups=8))
+    assert (net.bn1.weight.requires_grad, net.bn1.bias.requires_grad) == (True, False)
+
+
+def test_what_was_a_frozen_norm_trains_where_nothing_is_frozen() -> None:
+    net = freeze(build_backbone("resnet18", norm_cfg=dict(type="FrozenBN"), frozen_stages=1), "layer2")
+    convert_norms(net, dict(type="BN"))
+    trained = {name.split(".")[0] for name, p in net.named_parameters() if p.requires_grad}
+    assert trained == {"layer3", "layer4"}
+    assert not any(net.get_submodule(name).training for name in ("bn1", "layer1.0.bn1", "layer2.0.bn1"))
+
+
+def test_norms_without_statistics_stay_so() -> None:
+    old = nn.BatchNorm2d(4, track_running_stats=False).eval()
+    picture = torch.rand(2, 4, 3, 3)
+    torch.testing.assert_close(convert_norms(old, dict(type="BN"))(picture), old(picture))
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_they_keep_whether_they_are_folded(enabled: bool) -> None:
+    net = fold_norms(loaded(frozen_stages=-1, norm_eval=True), enabled)
+    convert_norms(net, dict(type="FrozenBN")).train()
+    assert bool(folded(net(torch.rand(1, 3, 64, 64)))) is enabled
 
 
 def test_what_is_derived_from_batch_norm_is_left_alone() -> None:
