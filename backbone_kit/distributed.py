@@ -46,7 +46,8 @@ def shard(model: nn.Module, mesh: DeviceMesh | None = None, **options: Any) -> n
     nets = [module for module in model.modules() if isinstance(module, Backbone)]
     if any(net.recompute is not None for net in nets):
         raise ConfigError(
-            "does not go with FSDP2, which has one block's weights at a time; use with_cp=True", ("recompute",)
+            "does not go with FSDP2, which has one block's weights at a time; use with_cp=True, where it has that",
+            ("recompute",),
         )
     for net in nets:
         blocks = [module for unit in net.units()[1:] for module in unit]

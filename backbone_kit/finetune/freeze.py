@@ -34,7 +34,7 @@ def freeze(model: nn.Module, *patterns: str, stages: int | None = None) -> nn.Mo
         >>> net.frozen_stages, net.layer3[0].bn1.training, net.layer3[0].bn1.weight.requires_grad
         (1, False, False)
     """
-    check_kinds(freeze, stages=stages)
+    check_kinds(freeze, model, stages=stages)
     modules, parameters = _named(model, patterns or (("*",) if stages is None else ()))
     if stages is not None:
         for net in _backbones(model, stages):
@@ -61,7 +61,7 @@ def unfreeze(model: nn.Module, *patterns: str, stages: int | None = None) -> nn.
     Raises:
         ConfigError: A pattern matches nothing, or what `frozen_stages` freezes, or there are fewer stages.
     """
-    check_kinds(unfreeze, stages=stages)
+    check_kinds(unfreeze, model, stages=stages)
     if not patterns and stages is None:
         patterns, stages = ("*",), 0
     modules, parameters = _named(model, patterns)

@@ -41,7 +41,7 @@ def param_groups(
 
     Source: Bao et al., "BEiT", arXiv 2106.08254, appendix; Clark et al., "ELECTRA", arXiv 2003.10555, section 3.2.
     """
-    check_kinds(param_groups, lr=lr, weight_decay=weight_decay, layer_decay=layer_decay, no_decay=no_decay)
+    check_kinds(param_groups, model, lr=lr, weight_decay=weight_decay, layer_decay=layer_decay, no_decay=no_decay)
     if not 0 < lr < math.inf:
         raise ConfigError(f"must be over 0, got {lr}", ("lr",))
     if not 0 <= weight_decay < math.inf:

@@ -6,16 +6,20 @@ import fnmatch
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from torch import nn
+
 from ..errors import ConfigError, did_you_mean
 from ..signature import check_arguments
 
 
-def check_kinds(function: Callable[..., Any], **given: Any) -> None:
-    """Refuses arguments that are not what the function's annotations say.
+def check_kinds(function: Callable[..., Any], model: Any, **given: Any) -> None:
+    """Refuses a model that is none, and arguments that are not what the function's annotations say.
 
     Raises:
         ConfigError: With all of them.
     """
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"must be a torch.nn.Module, got a {type(model).__name__}", ("model",))
     problems = check_arguments(function, given, supplied=("model", "patterns"))
     if problems:
         raise ConfigError(problems)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..backbones import Backbone
-from ..errors import ConfigError
+from ..errors import ConfigError, located
 from ..layers import FrozenBatchNorm2d, NormCfg, build_norm_layer
 from ..layers.conv_norm import fold_norms
 from ..layers.norm import NORM_LAYERS
@@ -46,7 +46,7 @@ def convert_norms(model: nn.Module, norm_cfg: NormCfg) -> nn.Module:
         >>> convert_norms(build_backbone('resnet18'), dict(type='GN', num_groups=32)).layer1[0].bn1
         GroupNorm(32, 64, eps=1e-05, affine=True...)
     """
-    check_kinds(convert_norms, norm_cfg=norm_cfg)
+    check_kinds(convert_norms, model, norm_cfg=norm_cfg)
     old = {name: layer for name, layer in model.named_modules() if type(layer) in KINDS}
     model = replace_modules(model, {layer: _converted(layer, norm_cfg, name) for name, layer in old.items()})
     for net in model.modules():
@@ -61,7 +61,8 @@ def _converted(old: Any, norm_cfg: NormCfg, name: str) -> nn.Module:
     taken = parameters(kind) if callable(kind) else ()
     common = ("eps", "momentum", "affine", "track_running_stats")
     kept = {key: getattr(old, key) for key in common if key in taken and hasattr(old, key)}
-    _, new = build_norm_layer({**kept, **norm_cfg}, old.num_features)
+    with located("norm_cfg"):
+        _, new = build_norm_layer({**kept, **norm_cfg}, old.num_features)
     try:
         copy.deepcopy(new).to("meta").eval()(torch.empty(1, old.num_features, 1, old.num_features + 1, device="meta"))
     except (RuntimeError, ValueError) as error:

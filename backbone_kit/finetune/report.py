@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..backbones import Backbone
 from ..layers import FrozenBatchNorm2d
+from .names import check_kinds
 
 
 def what_trains(model: nn.Module) -> str:
@@ -32,6 +33,7 @@ def what_trains(model: nn.Module) -> str:
         layer4   8,393,728   8,393,728           5
         total   11,176,512  11,019,008
     """
+    check_kinds(what_trains, model)
     rows = [row for row in (_row(name, modules) for name, modules in _parts(model)) if row[1] != "0" or row[3]]
     own = dict(model.named_parameters())
     total = sum(p.numel() for p in own.values())

@@ -105,7 +105,7 @@ def test_gradients_are_those_of_one_process(run: Run, wrap: str, overrides: dict
 
 
 def test_recompute_is_refused_before_anything_is_shared_out() -> None:
-    with pytest.raises(ConfigError, match=r"recompute: does not go with FSDP2.*use with_cp=True"):
+    with pytest.raises(ConfigError, match=r"recompute: does not go with FSDP2.*use with_cp=True, where"):
         shard(build_backbone(SMALL, recompute="cheap"))
 
 

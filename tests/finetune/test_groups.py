@@ -84,6 +84,7 @@ def test_what_is_frozen_is_in_no_group_and_an_optimizer_takes_the_rest() -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (dict(model="resnet18", lr=1), "model: must be a torch.nn.Module, got a str"),
         (dict(lr=0), "lr: must be over 0, got 0"),
         (dict(lr=float("inf")), "lr: must be over 0, got inf"),
         (dict(lr="0.1"), r"lr: must be a number, got '0.1' \(str\)"),
@@ -96,7 +97,7 @@ def test_what_is_frozen_is_in_no_group_and_an_optimizer_takes_the_rest() -> None
 )
 def test_a_mistake_is_refused(arguments: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        param_groups(build_backbone("resnet18"), **arguments)
+        param_groups(**{"model": build_backbone("resnet18"), **arguments})
 
 
 def test_nothing_to_train_is_refused() -> None:

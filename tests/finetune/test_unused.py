@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from backbone_kit import build_backbone
+from backbone_kit import ConfigError, build_backbone
 from backbone_kit.finetune import freeze_unused
 from backbone_kit.heads import ClassifierHead
 from tests.backbones.test_contract import per_class_slowly, tiny
@@ -40,4 +40,18 @@ def test_what_holds_backbones_is_left_alone_and_so_are_their_modes() -> None:
 def test_a_net_of_one_size_takes_that() -> None:
     vit = dict(type="TimmBackbone", model_name="vit_tiny_patch16_224", out_indices=(0,))
     net = build_backbone(vit, model_args=dict(depth=3))
+    with pytest.raises(ConfigError, match=r"size: TimmBackbone does not take pictures of \(256, 256\): .*\(224\)"):
+        freeze_unused(net)
     assert freeze_unused(net, size=(224, 224))
+
+
+def test_levels_that_its_holder_takes_are_in_use() -> None:
+    net = build_backbone("resnet18", out_indices=(0,))
+    model = nn.ModuleDict(dict(body=net))
+    model.used_levels = ("stem", "layer3")
+    assert {name.split(".")[1] for name in freeze_unused(model)} == {"layer4"}
+
+
+def test_a_budget_is_for_the_pictures_that_come_later() -> None:
+    net = build_backbone("resnet18", out_indices=(2,), recompute=dict(budget_mb=1))
+    assert {name.split(".")[0] for name in freeze_unused(net)} == {"layer4"}
