@@ -6,6 +6,7 @@ python examples/detect.py --cfg examples/configs/faster_rcnn_resnet.yaml
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 import torchvision.models.detection as detection
 from evaluation import box_ap
+from ranges import check_ranges
 from run import main
 from shapes_data import CLASSES
 from torch import nn
@@ -40,6 +42,14 @@ class FasterRCNN:
     out_channels: int = 64
     head_channels: int = 256
     anchor_scale: float = 6
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            out_channels=(self.out_channels >= 1, "1 or more"),
+            head_channels=(self.head_channels >= 1, "1 or more"),
+            anchor_scale=(0 < self.anchor_scale < math.inf, "over 0 and finite"),
+        )
 
     def build(self, cfg: Mapping[str, Any], size: int) -> nn.Module:
         backbone = as_torchvision(build_backbone(cfg, init=True), out_channels=self.out_channels)
@@ -72,6 +82,13 @@ class RetinaNet:
 
     out_channels: int = 64
     anchor_scale: float = 4
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            out_channels=(self.out_channels >= 1, "1 or more"),
+            anchor_scale=(0 < self.anchor_scale < math.inf, "over 0 and finite"),
+        )
 
     def build(self, cfg: Mapping[str, Any], size: int) -> nn.Module:
         backbone = as_torchvision(build_backbone(cfg, init=True), out_channels=self.out_channels, top="p6p7")

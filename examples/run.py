@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from checkpoints import read
 from drawing import draw
 from settings import read_settings
 from shapes_data import Shapes
@@ -75,7 +76,7 @@ def _run(args: argparse.Namespace, folder: Path, part: str, registry: Registry, 
     start, start_cpu = time.perf_counter(), time.process_time()
     train(model, settings, folder, measure, args.resume)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_cpu
-    model.load_state_dict(torch.load(folder / "best.pth", map_location=args.device, weights_only=True))
+    model.load_state_dict(read(folder / "best.pth"))
     figures = in_words(evaluate(model, settings, "test", measure))
     print(f"best checkpoint, {settings.data.test_pictures} new pictures: {figures}")
     print(f"trained in {seconds:.0f} s, {cpu_seconds:.0f} s of processor time")

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from evaluation import mean_iou
+from ranges import check_ranges
 from run import main
 from shapes_data import CLASSES
 from torch import Tensor, nn
@@ -58,6 +59,9 @@ class UperNet:
 
     hidden_size: int = 64
 
+    def __post_init__(self) -> None:
+        check_ranges(self, hidden_size=(self.hidden_size >= 1, "1 or more"))
+
     def build(self, cfg: Mapping[str, Any], size: int) -> nn.Module:
         backbone = as_transformers(dict(backbone=cfg["backbone"]))
         config = UperNetConfig(
@@ -80,6 +84,9 @@ class DeepLabV3:
     """
 
     atrous_rates: tuple[int, int, int] = (2, 4, 6)
+
+    def __post_init__(self) -> None:
+        check_ranges(self, atrous_rates=(min(self.atrous_rates) >= 1, "1 or more, each of them"))
 
     def build(self, cfg: Mapping[str, Any], size: int) -> nn.Module:
         net = build_backbone(cfg, init=True)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
+from ranges import check_ranges
 from shapes_data import ShapesConfig
 from torch import nn
 
 from backbone_kit import Config, ConfigError, Registry, build_backbone, build_from_cfg
+from backbone_kit.analysis import input_channels
+from backbone_kit.config import ConfigDict
 from backbone_kit.errors import Problem, did_you_mean, located
 
 T = TypeVar("T")
@@ -53,19 +57,19 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = dict(steps=1, batch_size=2, warmup=0, val_every=1, workers=0, seed=0)  # one picture has no statistics
-        wrong = [
-            Problem(f"must be {n} or more, got {getattr(self, k)}", (k,))
-            for k, n in least.items()
-            if getattr(self, k) < n
-        ]
-        wrong += [
-            Problem(f"must be over 0, got {getattr(self, k)}", (k,))
-            for k in ("lr", "max_norm")
-            if not getattr(self, k) > 0
-        ]
-        if wrong:
-            raise ConfigError(wrong)
+        check_ranges(
+            self,
+            steps=(self.steps >= 1, "1 or more"),
+            batch_size=(self.batch_size >= 2, "2 or more"),  # one picture has no statistics
+            lr=(0 < self.lr < math.inf, "over 0 and finite"),
+            weight_decay=(0 <= self.weight_decay < math.inf, "0 or more and finite"),
+            layer_decay=(0 < self.layer_decay <= 1, "over 0 and up to 1"),
+            warmup=(self.warmup >= 0, "0 or more"),
+            max_norm=(self.max_norm > 0, "over 0"),
+            val_every=(self.val_every >= 1, "1 or more"),
+            workers=(self.workers >= 0, "0 or more"),
+            seed=(0 <= self.seed < 2**64, "from 0 to 2**64 - 1"),
+        )
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,7 @@ def read_settings(path: str, options: Mapping[str, Any], part: str, registry: Re
     def of(kind: type[T]) -> Callable[[Any], T]:
         return partial(build_from_cfg, registry=Registry("section"), default_args=dict(type=kind))
 
-    with torch.device("meta"):
-        section("backbone", build_backbone)
+    section("backbone", _check_backbone)
     model, data, training = (
         section(part, registry.build),
         section("data", of(ShapesConfig)),
@@ -127,3 +130,11 @@ def read_settings(path: str, options: Mapping[str, Any], part: str, registry: Re
     if problems:
         raise ConfigError(problems)
     return Settings(cfg, model, data, training)
+
+
+def _check_backbone(cfg: ConfigDict) -> None:
+    with torch.device("meta"):
+        channels = input_channels(build_backbone(cfg))
+    if channels != 3:
+        reason = f"must be 3, as the pictures have colours, got {channels}"
+        raise ConfigError(reason, ("in_channels",), cfg.source_of("in_channels"))

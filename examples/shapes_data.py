@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from ranges import check_ranges
 from torch.utils.data import Dataset
-
-from backbone_kit import ConfigError
 
 PHOTOGRAPHS = Path(__file__).parent / "data"
 CLASSES = ("background", "circle", "square", "triangle", "cross")
 SPLITS = {"train": ("astronaut", "chelsea", "rocket"), "val": ("coffee",), "test": ("coffee",)}
 """The photographs behind the shapes; those of the pictures that are measured are never trained on."""
+LEAST = 3
+"""Pixels that the outer circle of a shape has to span. Half a cross' diagonal, 2**0.5 / 3 of its radius, is then half a
+pixel's: some pixel's centre is inside, wherever the shape is and however it is turned."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class ShapesConfig:
     Args:
         size: Height and width of a picture in pixels.
         max_shapes: The most shapes on a picture; there is one at least.
-        min_extent, max_extent: Smallest and largest diameter of a shape's outer circle, as part of `size`.
+        min_extent, max_extent: Smallest and largest diameter of a shape's outer circle, as part of `size`; it spans
+            3 pixels at least, or a shape might have none.
         max_turn: How far a shape is turned at most, to either side, in degrees.
         val_pictures, test_pictures: How many pictures choose the best checkpoint, and how many measure it at the end.
     """
@@ -41,16 +44,16 @@ class ShapesConfig:
     test_pictures: int = 200
 
     def __post_init__(self) -> None:
-        for name in ("max_shapes", "val_pictures", "test_pictures"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"must be 1 or more, got {getattr(self, name)}", (name,))
-        if self.size < 32:
-            raise ConfigError(f"must be 32 or more, got {self.size}", ("size",))
-        if not 0 <= self.max_turn <= 180:
-            raise ConfigError(f"must be from 0 to 180, got {self.max_turn}", ("max_turn",))
-        if not 0 < self.min_extent <= self.max_extent <= 1:
-            reason = f"must be over 0, up to max_extent={self.max_extent}, which is up to 1; got {self.min_extent}"
-            raise ConfigError(reason, ("min_extent",))
+        extents = f"{LEAST}/{self.size} or more, up to max_extent={self.max_extent}, which is up to 1"
+        check_ranges(
+            self,
+            size=(self.size >= 32, "32 or more"),
+            max_shapes=(self.max_shapes >= 1, "1 or more"),
+            min_extent=(self.min_extent * self.size >= LEAST and self.min_extent <= self.max_extent <= 1, extents),
+            max_turn=(0 <= self.max_turn <= 180, "from 0 to 180"),
+            val_pictures=(self.val_pictures >= 1, "1 or more"),
+            test_pictures=(self.test_pictures >= 1, "1 or more"),
+        )
 
 
 class Shapes(Dataset):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from checkpoints import restore_run, save, save_run
+from checkpoints import read, restore_run, save, save_run
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from settings import Settings, TrainingConfig
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from backbone_kit.errors import located
 from backbone_kit.finetune import param_groups
 
 Maps = dict[str, Tensor]
@@ -41,9 +40,7 @@ def train(
         A row for each measurement, the untrained model's first: figures, `step`, and the mean `loss` since the last.
     """
     config, console = settings.training, Console()
-    with located("training"):
-        groups = param_groups(model, config.lr, config.weight_decay, config.layer_decay)
-    optimizer = torch.optim.AdamW(groups)
+    optimizer = torch.optim.AdamW(param_groups(model, config.lr, config.weight_decay, config.layer_decay))
     schedule = LambdaLR(optimizer, lambda step: rate(step, config))
     parts = dict(model=model, optimizer=optimizer, schedule=schedule)
     history: list[dict[str, float]] = []
@@ -61,6 +58,7 @@ def train(
 
     if resume:
         history += restore_run(folder / "last.pth", parts, settings.cfg.to_dict())
+        read(folder / "best.pth")  # which the end of the run needs
     else:
         checkpoint(0, [])
     start, losses = int(history[-1]["step"]), []

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from detect import DETECTORS
-from segment import HEADS
+from detect import DETECTORS, FasterRCNN, RetinaNet
+from segment import HEADS, DeepLabV3, UperNet
 from settings import TrainingConfig, read_settings
 from training import rate
 
@@ -39,7 +39,12 @@ def test_sections_that_are_left_out_have_defaults(tmp_path) -> None:
         ("depth: 18", "depth: 19", r"run.yaml:2: backbone.depth: ResNet: must be one of 10, 14"),
         ("steps: 10", "steps: ten", r"run.yaml:3: training.steps: must be an int, got 'ten'"),
         ("steps: 10", "steps: 0", r"run.yaml:3: training.steps: TrainingConfig: must be 1 or more, got 0"),
-        ("steps: 10", "steps: 10, lr: -1", r"training.lr: TrainingConfig: must be over 0, got -1"),
+        ("steps: 10", "steps: 10, lr: -1", r"training.lr: TrainingConfig: must be over 0 and finite, got -1"),
+        ("steps: 10", "steps: 10, lr: .inf", r"training.lr: TrainingConfig: must be over 0 and finite, got inf"),
+        ("steps: 10", "steps: 10, weight_decay: -1", r"training.weight_decay: TrainingConfig: must be 0 or more"),
+        ("steps: 10", "steps: 10, layer_decay: 2", r"training.layer_decay: .* must be over 0 and up to 1, got 2"),
+        ("steps: 10", "steps: 10, seed: 18446744073709551616", r"training.seed: .* must be from 0 to 2\*\*64 - 1, got"),
+        ("depth: 18", "depth: 18, in_channels: 1", r"run.yaml:2: backbone.in_channels: must be 3, .* got 1"),
         ("training: {steps: 10}", "training: 10", r"run.yaml:3: training: must be a dict, got 10"),
         ("training:", "trainning:", r"run.yaml:3: trainning: is no part of a run; did you mean 'training'\?"),
         ("training: {steps: 10}\n", "", r"run.yaml: 'training' is missing"),
@@ -52,11 +57,32 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path, before, after, message) 
         read(tmp_path, GOOD.replace(before, after))
 
 
+@pytest.mark.parametrize(
+    ("model", "wrong", "allowed"),
+    [
+        (FasterRCNN, dict(out_channels=0), "1 or more"),
+        (FasterRCNN, dict(head_channels=-4), "1 or more"),
+        (FasterRCNN, dict(anchor_scale=0), "over 0 and finite"),
+        (RetinaNet, dict(out_channels=-4), "1 or more"),
+        (RetinaNet, dict(anchor_scale=-1), "over 0 and finite"),
+        (UperNet, dict(hidden_size=0), "1 or more"),
+        (DeepLabV3, dict(atrous_rates=(0, 1, 2)), "1 or more, each of them"),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_refused(model, wrong, allowed) -> None:
+    ((name, value),) = wrong.items()
+    with pytest.raises(ConfigError) as caught:
+        model(**wrong)
+    assert str(caught.value) == f"{name}: must be {allowed}, got {value}"
+
+
 def test_all_that_is_wrong_is_said_at_once(tmp_path) -> None:
-    wrong = GOOD.replace("FasterRCNN", "Faster").replace("depth", "dept").replace("steps: 10", "steps: 0")
+    wrong = GOOD.replace("FasterRCNN", "Faster").replace("depth", "dept").replace("steps: 10", "steps: 0, lr: 0")
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, wrong)
-    assert {problem.path[0] for problem in caught.value.problems} == {"detector", "backbone", "training"}
+    places = {problem.path for problem in caught.value.problems}
+    backbone = {("backbone", "dept"), ("backbone",)}  # and no depth
+    assert places == {("detector", "type"), *backbone, ("training", "steps"), ("training", "lr")}
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)

@@ -31,6 +31,15 @@ def test_a_shape_has_the_area_that_geometry_gives_it() -> None:
     assert seen == set(AREAS)
 
 
+def test_the_smallest_shapes_have_pixels() -> None:
+    config = ShapesConfig(size=32, max_shapes=1, min_extent=3 / 32, max_extent=3 / 32, max_turn=180)
+    seen = set()
+    for _, target in Shapes(config, "train", 300):
+        assert target["masks"].any()
+        seen.add(CLASSES[target["labels"].item()])
+    assert seen == set(AREAS)
+
+
 def test_shapes_that_are_not_turned_fill_their_boxes_as_geometry_says() -> None:
     config = ShapesConfig(size=128, max_shapes=1, min_extent=0.5, max_extent=0.5, max_turn=0)
     extents = {
@@ -86,7 +95,8 @@ def test_nothing_is_measured_on_photographs_that_were_trained_on() -> None:
         (dict(size=16), "size: must be 32 or more, got 16"),
         (dict(max_shapes=0), "max_shapes: must be 1 or more, got 0"),
         (dict(max_turn=200), "max_turn: must be from 0 to 180, got 200"),
-        (dict(min_extent=0.6), "min_extent: must be over 0, up to max_extent=0.5, which is up to 1; got 0.6"),
+        (dict(min_extent=0.6), "min_extent: must be 3/128 or more, up to max_extent=0.5, which is up to 1, got 0.6"),
+        (dict(min_extent=0.02), "min_extent: must be 3/128 or more, up to max_extent=0.5, which is up to 1, got 0.02"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(wrong, message) -> None:
