@@ -61,6 +61,7 @@ class Encoder(nn.Module, EncoderMixin):  # type: ignore[misc]
                 cure = f"build it with output_stride={output_stride}, or ask for another depth"
                 raise ConfigError(f"needs {needed} map(s) of stride {stride}, the backbone has {has}; {cure}")
             self.levels += there[-needed:] or [None]
+        self.used_levels = [level.name for level in self.levels if level]
         self._out_channels = [self._in_channels, *(level.channels if level else 0 for level in self.levels)]
 
     def set_in_channels(self, in_channels: int, pretrained: bool = True) -> None:

@@ -105,9 +105,10 @@ def _check_names(names: list[str], number: int, on_top: tuple[str, ...]) -> None
 
 def _check_pictures(maps: Mapping[str, Tensor], x: Tensor) -> None:
     for name, y in maps.items():
-        if len(y) != len(x):
+        found, wanted = y.shape[0], x.shape[0]
+        if found != wanted:
             raise ConfigError(
-                f"map {name!r} has {len(y)} pictures for {len(x)}, some for each branch, where torchvision takes one "
+                f"map {name!r} has {found} pictures for {wanted}, some for each branch, where torchvision takes one "
                 "each; build it with num_branch=1 to train, or with a test_branch_idx from 0 on for eval alone",
                 ("backbone",),
             )

@@ -88,6 +88,7 @@ class BackboneKitBackbone(BackboneMixin, PreTrainedModel):  # type: ignore[misc]
     def __init__(self, config: BackboneKitConfig) -> None:
         super().__init__(config)
         self.num_features = config.hidden_sizes
+        self.used_levels = config.out_features
         self.on_meta = torch.empty(0).is_meta  # from_pretrained: weights come later
         weights: dict[str, Any] = {} if self.on_meta else dict(init=True, pretrained=config.pretrained)
         self.net = build_backbone(config.net, **weights, **(config.overrides or {}))

@@ -8,6 +8,7 @@ import torch
 
 from backbone_kit import ConfigError, build_backbone
 from backbone_kit.adapters import as_smp
+from backbone_kit.finetune import freeze_unused
 
 from .training import loaded, one_step
 
@@ -43,6 +44,13 @@ def test_depth_takes_as_many_maps() -> None:
     ).encoder
     assert encoder.out_channels == [3, 64, 64, 128]
     assert encoder.output_stride == 8
+
+
+@pytest.mark.parametrize(("depth", "unused"), [(5, set()), (4, {"layer4"})])
+def test_what_it_reads_beyond_out_indices_is_in_use(depth: int, unused: set[str]) -> None:
+    encoder = as_smp(build_backbone("resnet18", out_indices=(1,)))
+    model = smp.Unet(encoder, encoder_depth=depth, decoder_channels=(8,) * depth, encoder_weights=None)
+    assert {name.removeprefix("encoder.body.").split(".")[0] for name in freeze_unused(model)} == unused
 
 
 def test_maps_of_a_dilated_net_are_all_there() -> None:

@@ -12,6 +12,7 @@ import torch
 from backbone_kit import ConfigError
 from backbone_kit.adapters import as_transformers
 from backbone_kit.backbones import ResNet
+from backbone_kit.finetune import freeze_unused
 
 from .training import loaded, one_step
 
@@ -114,6 +115,15 @@ def test_what_a_saved_model_lacks_is_initialised(tmp_path: Path) -> None:
     assert net.layer4[0].bn1.running_var.eq(1).all()
     assert net.layer4[0].bn1.weight.eq(1).all()
     assert torch.equal(net.layer4[0].conv1.weight, tensors["net.layer4.0.conv1.weight"])
+
+
+def test_levels_that_are_asked_for_by_name_are_in_use() -> None:
+    from transformers import AutoBackbone
+
+    config = as_transformers("resnet18", out_indices=(0,))
+    config.set_output_features_output_indices(["layer3"], None)
+    names = freeze_unused(AutoBackbone.from_config(config))
+    assert {name.split(".")[1] for name in names} == {"layer4"}
 
 
 def test_channels_and_maps_are_told(tmp_path: Path) -> None:
