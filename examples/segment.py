@@ -86,7 +86,7 @@ class DeepLabV3:
     atrous_rates: tuple[int, int, int] = (2, 4, 6)
 
     def __post_init__(self) -> None:
-        check_ranges(self, atrous_rates=(min(self.atrous_rates) >= 1, "1 or more, each of them"))
+        check_ranges(self, atrous_rates=(min(self.atrous_rates, default=0) >= 1, "numbers from 1 on"))
 
     def build(self, cfg: Mapping[str, Any], size: int) -> nn.Module:
         net = build_backbone(cfg, init=True)

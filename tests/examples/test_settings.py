@@ -66,7 +66,8 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path, before, after, message) 
         (RetinaNet, dict(out_channels=-4), "1 or more"),
         (RetinaNet, dict(anchor_scale=-1), "over 0 and finite"),
         (UperNet, dict(hidden_size=0), "1 or more"),
-        (DeepLabV3, dict(atrous_rates=(0, 1, 2)), "1 or more, each of them"),
+        (DeepLabV3, dict(atrous_rates=(0, 1, 2)), "numbers from 1 on"),
+        (DeepLabV3, dict(atrous_rates=()), "numbers from 1 on"),
     ],
 )
 def test_a_model_that_cannot_be_built_is_refused(model, wrong, allowed) -> None:
