@@ -78,6 +78,9 @@ def by_branch(x: Tensor, branches: int) -> tuple[Tensor, ...]:
 class TridentBottleneck(Bottleneck):
     """A bottleneck whose 3x3 is a `TridentConv`; a BatchNorm that trains takes the statistics of each branch.
 
+    What all branches share is computed once, and counts once in running statistics; MMDetection has it once a branch,
+    which are the same outputs and gradients, and statistics that follow the batches faster.
+
     Args:
         *args: As `Bottleneck` has them.
         trident_dilations: Dilation of the 3x3, for each branch.
