@@ -67,6 +67,9 @@ def convert_state_dict(
 ) -> dict[str, Tensor]:
     """The same weights under another library's names. Nothing is lost: converted back, every key and value returns.
 
+    Keys alone do not tell two things, of which the usual one is taken: norms without statistics are GroupNorms, and the
+    last norm of a ConvNeXt stands in timm's head, not before it.
+
     Args:
         state_dict: Weights of a backbone, with or without its classifier. A prefix that all keys share, such as
             'module.', is left out of the result.

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
-_NORM = re.compile(r"(?:(?<=\.)|^)(bn|gn|ln|in)(?=\d*\.)")
+_KINDS = ("gn", "in", "ln", "rms", "simple_norm", "bn")
+_NORM = re.compile(rf"(?:(?<=\.)|^)({'|'.join(_KINDS)})(?=\d*\.)")
 
 
 def neutral(key: str) -> str:
@@ -36,5 +37,5 @@ def by_type(keys: Iterable[str], known: Collection[str] = ()) -> dict[str, str]:
 def _named(key: str, with_statistics: Collection[str], known: Collection[str]) -> str:
     if "bn" not in key or f"{key.rpartition('.')[0]}." in with_statistics:
         return key
-    names = [_NORM.sub(kind, key) for kind in ("gn", "in", "ln", "bn")]
+    names = [_NORM.sub(kind, key) for kind in _KINDS]
     return next((name for name in names if name in known), names[0])

@@ -79,7 +79,7 @@ class SimpleNorm2d(_Scaled):
     Source: timm, which has it in its smallest ConvNeXts.
     """
 
-    _abbr_ = "norm"
+    _abbr_ = "simple_norm"
 
     def size(self, x: Tensor) -> Tensor:
         """The unbiased variance."""

@@ -20,6 +20,7 @@ from backbone_kit import (
     detect_layout,
     load_checkpoint,
 )
+from backbone_kit.backbones import GhostNet
 
 from . import key_tables
 from .peers import randomised, relative_difference
@@ -88,6 +89,11 @@ PEERS = {
         dict(type="SKResNet", depth=50, layers=ONES, deep_stem=True, avg_down=True),
         "timm",
     ),
+    "timm-sk": (
+        partial(timm.create_model, "resnet18", block_args=dict(attn_layer="sk")),
+        dict(R18, attn_layer="sk"),
+        "timm",
+    ),
     "transformers-basic": (
         partial(transformers_net, depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512], layer_type="basic"),
         R18,
@@ -125,6 +131,38 @@ def test_weights_load_and_compute_the_same_and_go_back(case: str) -> None:
     build().load_state_dict(back, strict=True)
 
 
+@pytest.mark.parametrize("name", ["RMSNorm2d", "SimpleNorm2d"])
+@torch.no_grad()
+def test_weights_of_other_norms_of_timms_load_and_compute_the_same(name: str) -> None:
+    theirs = timm.create_model("resnet18", norm_layer=name.lower()).eval()
+    for weight in theirs.parameters():
+        if weight.ndim == 1:
+            nn.init.uniform_(weight, 0.5, 1.5)
+    net = build_backbone(dict(R18, norm_cfg=dict(type=name))).eval()
+    load_checkpoint(net, theirs.state_dict())
+    x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    assert relative_difference(net(x)[-1], features(theirs, x)) < 1e-5
+
+
+def regnet_net(**options: Any) -> nn.Module:
+    numbers = dict(depth=7, w0=24, wa=24.48, wm=1.8, group_size=8)
+    return timm.models.regnet.RegNet(timm.models.regnet.RegNetCfg(**numbers, **options))
+
+
+def torchvision_regnet_net() -> nn.Module:
+    sizes = torchvision.models.regnet.BlockParams.from_init_params(
+        depth=7, w_0=24, w_a=24.48, w_m=1.8, group_width=8, bottleneck_multiplier=0.5, se_ratio=0.25
+    )
+    return torchvision.models.RegNet(sizes)
+
+
+def original_ghostnetv3() -> nn.Module:
+    """A net of the original's names, with nothing but a state dict."""
+    net = nn.Module()
+    net.state_dict = lambda: convert_state_dict(GhostNet(0.5, "v3").state_dict(), target="ghostnet")
+    return net
+
+
 CONVERTED = {
     "timm-resnetv2": (partial(timm.create_model, "resnetv2_18"), "timm"),
     "timm-resnetv2-deep": (partial(timm.create_model, "resnetv2_18d"), "timm"),
@@ -143,6 +181,10 @@ CONVERTED = {
     "timm-resnest": (partial(timm.create_model, "resnest50d_4s2x40d"), "timm"),
     "timm-seresnet": (partial(timm.create_model, "seresnet50"), "timm"),
     "timm-ecaresnet": (partial(timm.create_model, "ecaresnet50d"), "timm"),
+    "timm-regnet-narrow": (partial(regnet_net, bottle_ratio=0.5), "timm"),
+    "torchvision-regnet-narrow": (torchvision_regnet_net, "torchvision"),
+    "timm-skresnet-pool": (partial(timm.create_model, "skresnet18", replace_stem_pool=True), "timm"),
+    "ghostnetv3": (original_ghostnetv3, "ghostnet"),
     "timm-cbam": (partial(timm.create_model, "resnet18", block_args=dict(attn_layer="cbam")), "timm"),
 }
 

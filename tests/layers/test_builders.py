@@ -54,7 +54,7 @@ NORM_ABBREVIATIONS = {
     "EvoNormS0": "evo_norm",
     "FRN": "frn",
     "RMSNorm2d": "rms",
-    "SimpleNorm2d": "norm",
+    "SimpleNorm2d": "simple_norm",
 }
 NORM_ARGUMENTS = {"GN": {"num_groups": 2}, "EvoNormS0": {"groups": 2}}
 

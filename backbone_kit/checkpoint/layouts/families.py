@@ -8,8 +8,12 @@ from torch import Tensor
 
 
 def is_regnet(ours: Mapping[str, Tensor]) -> bool:
-    """Whether it is a RegNet, whose blocks are no wider at their end, behind a 3x3 stem; a ResNet has the same keys."""
+    """Whether it is a RegNet; a ResNet for small pictures has the same keys, and a 3x3 stem too.
+
+    That one's first convolution is as wide as its stem, and its block four times wider at its end.
+    """
     stem, first, last = (ours.get(key) for key in ("conv1.weight", "layer1.0.conv1.weight", "layer1.0.conv3.weight"))
     if stem is None or first is None or last is None:
         return False
-    return tuple(stem.shape[2:]) == (3, 3) and first.shape[0] == last.shape[0]
+    is_resnet = last.shape[0] == 4 * first.shape[0] == 4 * stem.shape[0]
+    return tuple(stem.shape[2:]) == (3, 3) and not is_resnet

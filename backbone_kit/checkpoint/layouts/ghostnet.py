@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..table import Layout, Rule, Table, same
-from .mmdet import GHOSTNET, GHOSTNET_HEADS, GHOSTNET_V3_SIGNS
+from .mmdet import GHOSTNET, GHOSTNET_HEADS, GHOSTNET_V3_NORM, GHOSTNET_V3_SIGNS
 
 LAYOUT = Layout(
     "ghostnet",
@@ -13,10 +13,7 @@ LAYOUT = Layout(
             "GhostNetV3",
             (
                 *GHOSTNET_V3_SIGNS,
-                (
-                    "blocks.0.0.ghost1.cheap_rpr_conv.0.bn1.weight",
-                    "blocks.0.0.ghost1.cheap_rpr_conv.0.bn.weight",
-                ),
+                (GHOSTNET_V3_NORM[0], "blocks.0.0.ghost1.cheap_rpr_conv.0.bn.weight"),
             ),
             (Rule("blocks.{i}.{j}.{rest}.bn1.{p}", "blocks.{i}.{j}.{rest}.bn.{p}"), *same(*GHOSTNET)),
             heads=GHOSTNET_HEADS,

@@ -53,6 +53,7 @@ GHOSTNET = ("conv_stem.{p}", "bn1.{p}", "blocks.{i}.{j}.{rest}")
 GHOSTNET_HEADS = same("blocks.9.{rest}", "conv_head.{p}", "classifier.{p}")
 GHOSTNET_SIGNS = alike("conv_stem.weight", "blocks.0.0.ghost1.primary_conv.0.weight")
 GHOSTNET_V3_SIGNS = alike("conv_stem.weight", "blocks.0.0.ghost1.cheap_rpr_conv.0.conv.weight")
+(GHOSTNET_V3_NORM,) = alike("blocks.0.0.ghost1.cheap_rpr_conv.0.bn1.weight")
 
 CONVNEXT = (
     "downsample_layers.{s}.{k}.{p}",
@@ -97,11 +98,17 @@ LAYOUT = Layout(
             for signs in RESNETV2_SIGNS
         ),
         Table("GhostNet", GHOSTNET_SIGNS, same(*GHOSTNET), heads=GHOSTNET_HEADS, borrowed=True),
-        Table("GhostNetV3", GHOSTNET_V3_SIGNS, same(*GHOSTNET), heads=GHOSTNET_HEADS, borrowed=True),
+        Table(
+            "GhostNetV3",
+            (*GHOSTNET_V3_SIGNS, GHOSTNET_V3_NORM),
+            same(*GHOSTNET),
+            heads=GHOSTNET_HEADS,
+            borrowed=True,
+        ),
         Table(
             "SKResNet of basic blocks",
             alike("layer1.0.conv1.paths.0.conv.weight"),
-            same(*STEM, "stem.{k}.{p}") + same(*BLOCK, *ADDED, at=IN_BLOCK),
+            same(*STEM, "stem.{k}.{p}", POOL) + same(*BLOCK, *ADDED, at=IN_BLOCK),
             heads=FC,
         ),
     ),

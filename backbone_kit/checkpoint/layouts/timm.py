@@ -12,6 +12,7 @@ from .mmdet import (
     GHOSTNET,
     GHOSTNET_HEADS,
     GHOSTNET_SIGNS,
+    GHOSTNET_V3_NORM,
     GHOSTNET_V3_SIGNS,
     HRNET,
     HRNET_HEADS,
@@ -39,6 +40,8 @@ ATTENTION = (
     Rule(IN_BLOCK + "eca.conv.{p}", IN_BLOCK + "se.conv.{p}"),
     Rule(IN_BLOCK + "cbam.channel.{rest}", IN_BLOCK + "se.channel.{rest}"),
     Rule(IN_BLOCK + "cbam.spatial.{rest}", IN_BLOCK + "se.spatial.{rest}"),
+    Rule(IN_BLOCK + "sk.paths.{rest}", IN_BLOCK + "se.paths.{rest}"),
+    Rule(IN_BLOCK + "sk.attn.{rest}", IN_BLOCK + "se.attn.{rest}"),
 )
 IN_TIMM_BLOCK = (*same(*BLOCK, at=IN_BLOCK), *ATTENTION)
 DEEP_STEM = (Rule("stem.7.{p}", "bn1.{p}"), Rule("stem.{k}.{p}", "conv1.{k}.{p}"))
@@ -80,7 +83,7 @@ CONVNEXT = (
 def _sk_table(stem: tuple[str, str], rules: tuple[Rule, ...], conv: int) -> Table:
     """An SKResNet with its kernels in place of that convolution: 1 in basic blocks, 2 in bottlenecks."""
     kernel = f"layer1.0.conv{conv}.paths.0.conv.weight"
-    return Table("SKResNet", (stem, *alike(kernel)), rules + IN_SK_BLOCK, heads=FC)
+    return Table("SKResNet", (stem, *alike(kernel)), rules + same(POOL) + IN_SK_BLOCK, heads=FC)
 
 
 VGG_HEADS = (  # the classifier's layers, as convolutions
@@ -135,7 +138,7 @@ LAYOUT = Layout(
         ),
         *(Table("ResNetV2", signs, same(*RESNETV2), heads=same("head.fc.{p}")) for signs in RESNETV2_SIGNS),
         Table("GhostNet", GHOSTNET_SIGNS, same(*GHOSTNET), heads=GHOSTNET_HEADS),
-        Table("GhostNetV3", GHOSTNET_V3_SIGNS, same(*GHOSTNET), heads=GHOSTNET_HEADS),
+        Table("GhostNetV3", (*GHOSTNET_V3_SIGNS, GHOSTNET_V3_NORM), same(*GHOSTNET), heads=GHOSTNET_HEADS),
         Table(
             "GhostNet of features_only",
             (
