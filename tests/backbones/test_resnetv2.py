@@ -132,8 +132,8 @@ def test_layers_are_those_of_the_config() -> None:
     [
         ({"layers": (2, 2)}, r"layers: needs one number a stage, as channels=\(256, 512, 1024, 2048\), got \(2, 2\)"),
         ({"layers": (2, 2, 0, 2)}, r"layers\[2\]: must be 1 or more, got 0"),
-        ({"layers": (2, 2, 2, 2), "width_factor": 0}, r"width_factor: must be more than 0, got 0"),
-        ({"layers": (2, 2, 2, 2), "bottle_ratio": -0.5}, r"bottle_ratio: must be more than 0, got -0.5"),
+        ({"layers": (2, 2, 2, 2), "width_factor": 0}, r"width_factor: must be positive, got 0"),
+        ({"layers": (2, 2, 2, 2), "bottle_ratio": -0.5}, r"bottle_ratio: must be positive, got -0.5"),
         ({"layers": (2, 2, 2, 2), "stem_type": "deeep"}, r"stem_type: must be .* did you mean 'deep'"),
         (
             {"layers": (2, 2, 2, 2), "stem_type": "tiered", "stem_channels": 4},
