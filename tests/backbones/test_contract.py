@@ -208,7 +208,8 @@ def test_every_trainable_parameter_gets_a_gradient(kind: str) -> None:
     assert all((p.grad is not None) is p.requires_grad for p in net.parameters())
 
 
-@per_class_slowly
+@pytest.mark.slow
+@per_class
 def test_training_compiles_as_one_graph(kind: str) -> None:
     equals_eager_in_one_graph(compilable(kind, frozen_stages=1, norm_eval=False).train())
 

@@ -45,6 +45,7 @@ def test_stride_1_pads_within_the_convolution():
     assert Conv2dAdaptivePadding(4, 6, 3, dilation=2).padding == (2, 2)
 
 
+@pytest.mark.slow
 @dynamic_export
 @pytest.mark.parametrize("shape", [dict(kernel_size=3, stride=2), dict(kernel_size=3)])
 def test_compiles_and_exports(shape):

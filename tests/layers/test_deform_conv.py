@@ -126,6 +126,7 @@ def test_half_precision_trains_within_its_rounding(dtype: torch.dtype) -> None:
         assert error < 6 * torch.finfo(dtype).eps
 
 
+@pytest.mark.slow
 def test_gradients_have_gradients() -> None:
     (x, offset, weight, bias, mask), _ = tensors((2, 2), size=(3, 3), moving=2, groups=2)
     leaves = [t.detach().requires_grad_() for t in (x, offset, weight, bias, mask)]
