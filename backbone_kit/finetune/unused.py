@@ -63,7 +63,7 @@ def _used(net: Backbone, size: tuple[int, int], levels: tuple[str, ...] | None) 
         warnings.simplefilter("ignore")  # of a first step that is none
         x = torch.empty(2, channels, *size, device="meta", dtype=dtype)
         try:
-            maps = trial(x) if levels is None else [trial.forward_intermediates(x)[name] for name in levels]
+            maps = trial(x) if levels is None else [*map(trial.forward_intermediates(x).__getitem__, levels)]
         except (RuntimeError, ValueError, AssertionError) as error:
             raise ConfigError(f"{type(net).__name__} does not take pictures of {size}: {error}", ("size",)) from error
     nodes = [y.grad_fn for y in maps if y.grad_fn is not None]
